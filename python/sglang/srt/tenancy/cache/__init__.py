@@ -1,0 +1,1 @@
+"""The trees: upstream's, taught to keep out what must not stay."""

@@ -1,0 +1,26 @@
+"""The hierarchical tenant cache: device and host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
+from sglang.srt.tenancy.cache.scope import ScopedInsert
+
+if TYPE_CHECKING:
+    from sglang.srt.mem_cache.cache_init_params import CacheInitParams
+    from sglang.srt.server_args import ServerArgs
+
+
+class TenantHiRadixCache(ScopedInsert, HiRadixCache):
+    """Upstream's hierarchical cache, whose keys carry their owner (``ownership.Namespace``)."""
+
+    def __init__(self, params: CacheInitParams, server_args: ServerArgs):
+        self._isolated = server_args.tenant_mode == "isolated"
+        super().__init__(params=params, server_args=server_args)
+
+    def attach_storage_backend(self, *args: Any, **kwargs: Any) -> tuple[bool, str]:
+        if self._isolated:
+            # Storage keys hash tokens only: one user's pages would answer another's.
+            return False, "storage is refused in --tenant-mode isolated: its keys carry no owner"
+        return super().attach_storage_backend(*args, **kwargs)

@@ -1,0 +1,134 @@
+"""The file behind ``--tenant-config``: users, their keys, their weights.
+
+require_key = true            # default: true as soon as a key is listed
+
+[users.alice]
+keys = ["sk-alice"]           # or key_hashes = ["<SHA-256 of the key, 64 hex digits>"]
+weight = 2.0                  # share of memory and service, default 1
+
+[gateway]                     # who holds one of these names the user in --tenant-header
+keys = ["sk-gateway"]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sglang.srt.tenancy.user_id import GATEWAY, IdentityError, check_user_id
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ConfigError(ValueError):
+    """A tenant config file that cannot be used: which file, which field, what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantConfig:
+    """Who holds which key. Keys are kept as SHA-256 only."""
+
+    holders: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of key -> user or GATEWAY
+    weights: Mapping[str, float] = field(default_factory=dict)
+    require_key: bool = False
+
+    @property
+    def has_keys(self) -> bool:
+        return bool(self.holders)
+
+    @property
+    def has_gateway(self) -> bool:
+        return GATEWAY in self.holders.values()
+
+    def holder_of(self, key: str) -> str | None:
+        # Looked up by hash, so the time taken says nothing about the keys.
+        return self.holders.get(_sha256(key))
+
+    def user_has_key(self, user_id: str) -> bool:
+        return user_id in self.holders.values()
+
+    @classmethod
+    def load(cls, path: str) -> TenantConfig:
+        """Read and check the whole file. Raises ConfigError; never half a config."""
+        try:
+            return _parse(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ConfigError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+
+def _parse(data: dict[str, Any]) -> TenantConfig:
+    _only(data, "", "require_key", "users", "gateway")
+    holders: dict[str, str] = {}
+    weights: dict[str, float] = {}
+    for user in _table(data, "users"):
+        where = f"users.{user}"
+        try:
+            check_user_id(user, where)
+        except IdentityError as error:
+            raise ConfigError(str(error)) from None
+        entry = _table(data["users"], user, where)
+        _only(entry, where, "keys", "key_hashes", "weight")
+        _hold(holders, user, entry, where)
+        weights[user] = _weight(entry.get("weight", 1.0), where)
+    gateway = _table(data, "gateway")
+    _only(gateway, "gateway", "keys", "key_hashes")
+    _hold(holders, GATEWAY, gateway, "gateway")
+    require = data.get("require_key", bool(holders))
+    if not isinstance(require, bool):
+        raise ConfigError(f"require_key: {require!r} is neither true nor false")
+    if require and not holders:
+        raise ConfigError("require_key: true, but no user has a key")
+    return TenantConfig(holders, weights, require)
+
+
+def _sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _table(data: dict[str, Any], name: str, where: str = "") -> dict[str, Any]:
+    table = data.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where or name}: {table!r} is no table; write [{where or name}]")
+    return table
+
+
+def _only(data: dict[str, Any], where: str, *allowed: str) -> None:
+    for name in data:
+        if name not in allowed:
+            full = f"{where}.{name}" if where else name
+            raise ConfigError(f"{full}: not a field here; known are {', '.join(allowed)}")
+
+
+def _strings(entry: dict[str, Any], name: str, where: str) -> list[str]:
+    values = entry.get(name, [])
+    if isinstance(values, list) and all(isinstance(v, str) and v for v in values):
+        return values
+    raise ConfigError(f"{where}.{name}: write a list of non-empty strings")
+
+
+def _hold(holders: dict[str, str], user: str, entry: dict[str, Any], where: str) -> None:
+    hashes = _strings(entry, "key_hashes", where)
+    for value in hashes:
+        if not _SHA256.fullmatch(value):
+            raise ConfigError(f"{where}.key_hashes: {value[:12]!r}… is no SHA-256 in hex")
+    for key_hash in [*map(_sha256, _strings(entry, "keys", where)), *hashes]:
+        if holders.setdefault(key_hash, user) != user:
+            raise ConfigError(f"{where}: one of its keys already belongs to somebody else")
+
+
+def _weight(value: Any, where: str) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and math.isfinite(value) and value > 0:
+        return float(value)
+    raise ConfigError(f"{where}.weight: {value!r} is no number above 0")

@@ -1,0 +1,171 @@
+"""Who is asking: evidence from key, header and body, weighed in that order.
+
+The identity is resolved once, at the door. A caller that authenticates wins over what
+the body claims: elsewhere the salt is a body field, so whoever knows the victim's salt
+reads the victim's prefixes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sglang.srt.tenancy.config import TenantConfig
+from sglang.srt.tenancy.user_id import (
+    GATEWAY,
+    SHARED_ANONYMOUS,
+    IdentityError,
+    check_user_id,
+    process_key,
+)
+
+AnonymousPolicy = Literal["isolate", "share", "reject"]
+UserIds = str | tuple[str | None, ...] | None
+Headers = Sequence[tuple[bytes, bytes]]
+Body = Mapping[str, Any]
+
+BODY_FIELDS = ("user_id", "safety_identifier", "user")
+CACHE_SCOPES = ("private", "none")
+
+_PROCESS_KEY_HEADER = "X-Tenant-Process-Key"
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The resolved identity of one HTTP request.
+
+    ``user_ids``: one user for all prompts, or one per prompt; None is anonymous.
+    ``cache_scope``: "private", "none", or None where the request did not say.
+    """
+
+    user_ids: UserIds
+    cache_scope: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """Whom state outside the tree (sessions, stored responses) belongs to."""
+        return self.user_ids if isinstance(self.user_ids, str) else SHARED_ANONYMOUS
+
+
+class Resolver:
+    """Turns the evidence in one request into an Asker.
+
+    ``config`` may be exchanged at any time (reload); a request sees one of the two.
+    """
+
+    def __init__(self, config: TenantConfig, header: str | None, anonymous: AnonymousPolicy):
+        self.config = config
+        self.header = header
+        self.anonymous = anonymous
+
+    def resolve(self, headers: Headers, body: Body) -> Asker:
+        """Raises IdentityError: 400 malformed, 401 unknown caller, 403 somebody else's name."""
+        scope = _cache_scope(body)
+        if from_the_server_itself(headers):
+            return Asker(_claimed(body), scope)
+        users = self._vouched_for(bearer(headers), headers, body) or _claimed(body)
+        if self.anonymous == "reject" and None in _each(users):
+            raise IdentityError(
+                401, "user_id", "user_id: missing, and this server takes no anonymous requests"
+            )
+        return Asker(users, scope)
+
+    def _vouched_for(self, key: str | None, headers: Headers, body: Body) -> str | None:
+        """The user that a key or the gateway's header stands for; None leaves it to the body."""
+        config = self.config
+        named = self._named_in_header(headers)
+        if not config.has_keys:
+            return named
+        if key is not None:
+            return self._holder(key, named, body)
+        if named is not None and not config.has_gateway:
+            return named
+        if config.require_key:
+            raise IdentityError(
+                401, "Authorization", "Authorization: missing; send 'Bearer <API key>'"
+            )
+        for claim in _each(_claimed(body)):
+            if claim is not None and config.user_has_key(claim):
+                raise IdentityError(401, "user_id", f"user_id: {claim!r} needs that user's API key")
+        return None
+
+    def _holder(self, key: str, named: str | None, body: Body) -> str | None:
+        holder = self.config.holder_of(key)
+        if holder is None:
+            raise IdentityError(401, "Authorization", "Authorization: this API key is not known")
+        if holder == GATEWAY:
+            return named
+        # `user` and `safety_identifier` tag the caller's own end users: they claim nothing.
+        claims = [("user_id", claim) for claim in _each(_user_ids(body.get("user_id")))]
+        for field, claim in [(self.header or "", named), *claims]:
+            if claim is not None and claim != holder:
+                raise IdentityError(
+                    403, field, f"{field}: {claim!r} does not belong to this API key; leave it out"
+                )
+        return holder
+
+    def _named_in_header(self, headers: Headers) -> str | None:
+        if self.header is None:
+            return None
+        values = list(_values(headers, self.header))
+        if len(values) > 1:
+            raise IdentityError(
+                400, self.header, f"{self.header}: sent {len(values)} times; send it once"
+            )
+        return check_user_id(values[0], self.header) if values else None
+
+
+def from_the_server_itself(headers: Headers) -> bool:
+    """Whether a process of this server sent the request: warm-up and self-test."""
+    key = next(_values(headers, _PROCESS_KEY_HEADER), "")
+    return secrets.compare_digest(key.encode(), process_key().encode())
+
+
+def headers_of_the_server_itself() -> dict[str, str]:
+    return {_PROCESS_KEY_HEADER: process_key()}
+
+
+def bearer(headers: Headers) -> str | None:
+    """The key in ``Authorization: Bearer`` or, as Anthropic's clients send it, ``x-api-key``."""
+    for value in _values(headers, "authorization"):
+        scheme, _, key = value.partition(" ")
+        if scheme.lower() == "bearer" and key.strip():
+            return key.strip()
+    return next(_values(headers, "x-api-key"), None)
+
+
+def _values(headers: Headers, name: str) -> Iterator[str]:
+    wanted = name.lower().encode("latin-1")
+    return (value.decode("latin-1") for key, value in headers if key.lower() == wanted)
+
+
+def _each(users: UserIds) -> tuple[str | None, ...]:
+    return users if isinstance(users, tuple) else (users,)
+
+
+def _user_ids(value: Any) -> UserIds:
+    if isinstance(value, list):
+        return tuple(None if v is None else check_user_id(v, "user_id") for v in value)
+    return None if value is None else check_user_id(value, "user_id")
+
+
+def _claimed(body: Body) -> UserIds:
+    """The body's own word, first field that is set. Only ``user_id`` may be a list."""
+    for field in BODY_FIELDS:
+        value = body.get(field)
+        if value is not None:
+            return _user_ids(value) if field == "user_id" else check_user_id(value, field)
+    return None
+
+
+def _cache_scope(body: Body) -> str | None:
+    scope = body.get("cache_scope")
+    if scope is None or scope in CACHE_SCOPES:
+        return scope
+    raise IdentityError(
+        400,
+        "cache_scope",
+        f"cache_scope: {str(scope)[:40]!r} is unknown; use {' or '.join(CACHE_SCOPES)}",
+    )

@@ -1,0 +1,42 @@
+"""To whom a cached prefix belongs, and how a request is told apart in the tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sglang.srt.tenancy.user_id import digest
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
+    from sglang.srt.managers.schedule_batch import Req
+    from sglang.srt.tenancy.options import TenantOptions
+
+
+class Namespace(NamedTuple):
+    """What ``RadixKey.extra_key`` holds for a private prefix.
+
+    Upstream keeps keys of different ``extra_key`` apart in every tree it builds, the
+    waiting queue's included, and hands it on through split, evict and load back. So an
+    owner that is part of it cannot be forgotten on the way.
+    """
+
+    owner: str
+    extra_key: str | None  # upstream's own: LoRA adapter, cache salt
+
+    def __repr__(self) -> str:  # keys appear in upstream's log lines and errors
+        return f"Namespace(owner=#{digest(self.owner)}, extra_key={self.extra_key!r})"
+
+    __str__ = __repr__
+
+
+def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions) -> None:
+    """Give a scheduler's request the identity it arrived with."""
+    req.user_id = received.user_id
+    req.cache_scope = received.cache_scope
+    if options.enable_tenant_cache and options.tenant_mode == "isolated":
+        req.extra_key = Namespace(received.user_id, req.extra_key)
+
+
+def keeps_out_of_tree(req: Req) -> bool:
+    """Whether nothing that this request computes may be inserted, on any tier."""
+    return bool(req.cache_scope == "none")

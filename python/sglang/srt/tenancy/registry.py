@@ -1,0 +1,54 @@
+"""Where the scheduler meets the tenant cache: upstream's registry of cache backends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sglang.srt.mem_cache.registry import (
+    TreeCacheBuildContext,
+    get_radix_cache_factory,
+    register_radix_cache_backend,
+)
+from sglang.srt.tenancy.options import BACKEND
+from sglang.srt.tenancy.ownership import adopt
+
+if TYPE_CHECKING:
+    from sglang.srt.mem_cache.base_prefix_cache import BasePrefixCache
+
+__all__ = ["adopt", "build", "refuse"]
+
+
+def build(context: TreeCacheBuildContext) -> BasePrefixCache:
+    """The tenant cache for this model. Raises ValueError for trees that have no owners."""
+    refuse(context)
+    if context.enable_hierarchical_cache:
+        from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
+
+        cache = TenantHiRadixCache(params=context.params, server_args=context.server_args)
+        context.tp_worker.register_hicache_layer_transfer_counter(
+            cache.cache_controller.layer_done_counter
+        )
+        return cache
+    from sglang.srt.tenancy.cache.radix import TenantRadixCache
+
+    return TenantRadixCache(context.params)
+
+
+def refuse(context: TreeCacheBuildContext) -> None:
+    kinds = {
+        "sliding-window attention": context.is_hybrid_swa,
+        "state-space (Mamba) layers": context.is_hybrid_ssm,
+        "sparse attention (DSA)": context.is_dsa,
+        "EAGLE's bigram keys": context.params.is_eagle,
+        "a disabled radix cache": context.disable_radix_cache,
+    }
+    for kind, present in kinds.items():
+        if present:
+            raise ValueError(
+                f"--enable-tenant-cache does not support {kind} yet; start without it, "
+                "or serve a model with full attention"
+            )
+
+
+if get_radix_cache_factory(BACKEND) is None:
+    register_radix_cache_backend(BACKEND, build)

@@ -1,0 +1,19 @@
+"""SIGHUP with several tokenizer workers: pass it on instead of restarting them."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from uvicorn.supervisors.multiprocess import Multiprocess
+
+
+def forward_hangup() -> None:
+    """Make uvicorn's supervisor forward SIGHUP; it would restart the workers, mid-request."""
+
+    def handle_hup(self: Multiprocess) -> None:
+        for worker in self.processes:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGHUP)
+
+    Multiprocess.handle_hup = handle_hup

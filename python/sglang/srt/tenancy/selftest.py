@@ -1,0 +1,137 @@
+"""The server proves its own isolation before it calls itself healthy.
+
+Isolation that silently stopped working is the classic failure of this feature: a field
+dropped on the way, and everything is shared again. So two synthetic users send real
+requests through the real door, in this process, without a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import signal
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from sglang.srt.tenancy.door import own_headers
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from sglang.srt.tenancy.options import TenantOptions
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT = 600.0  # seconds for one request: the first may compile kernels
+_OWN_HIT_TRIES = 3  # under load a fresh prefix may be evicted before it is asked for again
+
+
+class SelfTestError(RuntimeError):
+    """Isolation does not hold, or could not be shown."""
+
+
+async def prove_at_startup(app: FastAPI, options: TenantOptions) -> None:
+    """Run ``prove``; on failure the server stops, with every process of it."""
+    try:
+        checks = await prove(app)
+    except Exception as error:
+        logger.critical("Tenant self-test failed, the server stops: %s", error)
+        if not getattr(app, "is_single_tokenizer_mode", False):
+            os.kill(os.getppid(), signal.SIGTERM)  # or its supervisor would start us again
+        raise
+    logger.info("Tenant self-test passed (%s): %s", options.tenant_mode, "; ".join(checks))
+
+
+async def prove(app: FastAPI) -> list[str]:
+    """What was shown, a line a check. Raises SelfTestError on the first that fails."""
+    from sglang.srt.entrypoints.http_server import get_global_state
+
+    state = get_global_state()
+    if state is None:
+        raise SelfTestError("the engine is not there yet")
+    manager = state.tokenizer_manager
+    args = manager.server_args
+    doors = ["/generate"] if args.skip_tokenizer_init else ["/generate", "/v1/completions"]
+    transport = httpx.ASGITransport(app=app)
+    headers = own_headers(args)
+    if args.api_key:
+        headers["Authorization"] = f"Bearer {args.api_key}"
+    async with httpx.AsyncClient(
+        transport=transport,
+        base_url="http://self-test",
+        headers=headers,
+        timeout=_TIMEOUT,
+    ) as client:
+        checks = []
+        for rank in range(args.dp_size):
+            for door in doors:
+                probe = _Probe(client, manager, rank if args.dp_size > 1 else None)
+                await probe.run(door, strangers_share=args.tenant_mode == "shared")
+                where = f"{door} rank {rank}" if args.dp_size > 1 else door
+                checks.append(f"{where}: own prefix hit, stranger's {probe.verdict}")
+        return checks
+
+
+class _Probe:
+    """One prompt that nobody ever sent, and two users who do."""
+
+    def __init__(self, client: httpx.AsyncClient, manager: Any, rank: int | None):
+        self.client = client
+        self.model = manager.served_model_name
+        self.rank = rank
+        self.page_size: int = manager.server_args.page_size
+        vocab: int = manager.model_config.vocab_size
+        length = max(64, 3 * self.page_size)
+        self.prompt = random.SystemRandom().choices(range(vocab // 4, vocab // 2), k=length)
+        self.owner, self.stranger = (f"selftest:{secrets.token_hex(8)}" for _ in range(2))
+        self.verdict = ""
+
+    async def run(self, door: str, *, strangers_share: bool) -> None:
+        await self._send(door, self.owner)
+        seen = await self._cached(self.stranger)
+        if seen and not strangers_share:
+            raise SelfTestError(
+                f"{door}: a second user was served {seen} cached tokens of the first user's prompt"
+            )
+        if strangers_share and not seen:
+            raise SelfTestError(f"{door}: a shared prefix was not found by a second user")
+        await self._own_hit(door)
+        self.verdict = "shared" if seen else "unseen"
+
+    async def _own_hit(self, door: str) -> None:
+        for _ in range(_OWN_HIT_TRIES):
+            if await self._cached(self.owner) >= self.page_size:
+                return
+            await self._send(door, self.owner)
+        raise SelfTestError(f"{door}: a user's own prefix was not found again")
+
+    async def _cached(self, user: str) -> int:
+        """Tokens of the prompt that this user gets from the cache."""
+        reply = await self._send("/generate", user)
+        return int(reply["meta_info"]["cached_tokens"])
+
+    async def _send(self, door: str, user: str) -> dict[str, Any]:
+        body: dict[str, Any] = {"user_id": user}
+        if door == "/generate":
+            body |= {"input_ids": self.prompt, "sampling_params": {"max_new_tokens": 1}}
+        else:
+            body |= {"model": self.model, "prompt": self.prompt, "max_tokens": 1}
+        headers = {}
+        if self.rank is not None:
+            headers["X-Data-Parallel-Rank"] = str(self.rank)
+            if door == "/generate":
+                body["routed_dp_rank"] = self.rank
+        try:
+            response = await asyncio.wait_for(
+                self.client.post(door, json=body, headers=headers), _TIMEOUT
+            )
+        except asyncio.TimeoutError:
+            raise SelfTestError(f"{door}: no answer in {_TIMEOUT:.0f} s") from None
+        if response.status_code != 200:
+            raise SelfTestError(f"{door}: {response.status_code} {response.text[:200]}")
+        reply: dict[str, Any] = response.json()
+        return reply

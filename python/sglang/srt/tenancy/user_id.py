@@ -1,0 +1,60 @@
+"""What a user id may be, and what others may see of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import uuid
+from typing import Any
+
+_USER_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
+
+# No client can claim these names: "?" is not in the alphabet above.
+GATEWAY = "?gateway"
+SHARED_ANONYMOUS = "?anonymous"
+
+_PROCESS_KEY = "SGLANG_TENANT_PROCESS_KEY"
+
+
+class IdentityError(ValueError):
+    """A request whose identity is malformed (400), unknown (401) or refused (403).
+
+    ``param``: the field or header at fault.
+    """
+
+    def __init__(self, status_code: int, param: str, message: str):
+        super().__init__(message)
+        self.status_code = status_code
+        self.param = param
+
+
+def check_user_id(value: Any, field: str) -> str:
+    """The value, if it is a user id. Raises IdentityError 400 that names ``field``."""
+    if isinstance(value, str) and _USER_ID.fullmatch(value):
+        return value
+    shown = repr(value)
+    if len(shown) > 48:
+        shown = f"{shown[:48]}…"
+    raise IdentityError(
+        400,
+        field,
+        f"{field}: {shown} is not a user id; give 1 to 128 characters of A-Z a-z 0-9 . _ : @ / -",
+    )
+
+
+def fresh_anonymous() -> str:
+    """A user that nobody else will ever be."""
+    return f"?{uuid.uuid4().hex}"
+
+
+def process_key() -> str:
+    """A secret that all processes of one server share, and nobody else knows."""
+    return os.environ.setdefault(_PROCESS_KEY, secrets.token_hex(32))
+
+
+def digest(user_id: str) -> str:
+    """A keyed hash of a user, 16 hex digits, for logs and names that others may see."""
+    key = bytes.fromhex(process_key())
+    return hashlib.blake2b(user_id.encode(), key=key, digest_size=8).hexdigest()
