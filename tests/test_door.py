@@ -1,0 +1,249 @@
+"""The middleware around the handlers, and the stamp on the engine's requests."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.tenancy import door
+from sglang.srt.tenancy.config import TenantConfig
+from sglang.srt.tenancy.identity import Resolver
+from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
+from sglang.srt.utils.auth import AuthLevel, auth_level
+
+T = TypeVar("T")
+
+
+def options(**changes: Any) -> argparse.Namespace:
+    on = {"enable_tenant_cache": True, "tenant_mode": "isolated", "tenant_anonymous": "isolate"}
+    return argparse.Namespace(**(on | changes))
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def stamped(**fields: Any) -> GenerateReqInput:
+    obj = GenerateReqInput(**fields)
+    obj.normalize_batch_and_arguments()
+    door.stamp(obj, options())
+    return obj
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """Handlers that report whom the door let in."""
+    app = FastAPI()
+    door.install(app)
+    monkeypatch.setattr(door.Door, "resolver", Resolver(TenantConfig(), None, "isolate"))
+
+    def seen() -> Any:
+        obj = GenerateReqInput(text="x", rid="r")
+        obj.normalize_batch_and_arguments()
+        door.stamp(obj, options())
+        return {"user_id": obj.user_id, "cache_scope": obj.cache_scope}
+
+    @app.post("/plain")
+    async def plain(request: Request) -> Any:
+        return {**seen(), "body": await request.json()}
+
+    @app.post("/stream")
+    async def stream() -> StreamingResponse:
+        async def parts() -> Any:
+            await asyncio.sleep(0)
+            yield str(seen()["user_id"])
+
+        return StreamingResponse(parts())
+
+    @app.post("/task")
+    async def task() -> Any:
+        async def work() -> Any:
+            return seen()
+
+        return await asyncio.create_task(work())
+
+    @app.get("/read")
+    async def read() -> Any:
+        return seen()
+
+    @app.post("/operators_only")
+    @auth_level(AuthLevel.ADMIN_OPTIONAL)
+    async def operators_only() -> Any:
+        return {}
+
+    return app
+
+
+async def send(app: FastAPI, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.request(method, path, **kwargs)
+
+
+@pytest.mark.parametrize("path", ["/plain", "/stream", "/task"])
+def test_handlers_streams_and_tasks_all_know_the_user(app: FastAPI, path: str) -> None:
+    reply = run(send(app, "POST", path, json={"user_id": "alice"}))
+    assert "alice" in reply.text
+
+
+def test_the_handler_still_gets_its_body_in_one_piece(app: FastAPI) -> None:
+    async def parts() -> Any:
+        yield b'{"user_id": "al'
+        yield b'ice", "n": [1, 2]}'
+
+    json = {"content-type": "application/json"}
+    reply = run(send(app, "POST", "/plain", content=parts(), headers=json)).json()
+    assert reply["user_id"] == "alice"
+    assert reply["body"] == {"user_id": "alice", "n": [1, 2]}
+
+
+def test_requests_at_the_same_time_do_not_mix(app: FastAPI) -> None:
+    async def all_at_once() -> list[httpx.Response]:
+        users = [f"user-{i}" for i in range(50)]
+        return await asyncio.gather(
+            *(send(app, "POST", "/stream", json={"user_id": user}) for user in users)
+        )
+
+    assert [reply.text for reply in run(all_at_once())] == [f"user-{i}" for i in range(50)]
+
+
+def test_a_get_claims_in_its_query(app: FastAPI) -> None:
+    assert run(send(app, "GET", "/read?user_id=alice")).json()["user_id"] == "alice"
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"{", b"", b"3"])
+def test_a_body_that_is_no_object_is_anonymous(app: FastAPI, body: bytes) -> None:
+    json = {"content-type": "application/json"}
+    reply = run(send(app, "POST", "/task", content=body, headers=json)).json()
+    assert reply["user_id"].startswith("?") and reply["cache_scope"] == "none"
+
+
+def test_a_refusal_has_openais_shape(app: FastAPI) -> None:
+    reply = run(send(app, "POST", "/plain", json={"user_id": "a b"}))
+    assert reply.status_code == 400
+    error = reply.json()["error"]
+    assert (error["type"], error["param"], error["code"]) == (
+        "invalid_request_error",
+        "user_id",
+        400,
+    )
+
+
+@pytest.mark.parametrize(
+    "prompts", [{"text": "x"}, {"prompt": ["x"]}, {"input_ids": [1, 2]}, {"messages": [{}, {}]}]
+)
+def test_more_users_than_prompts_is_refused_before_a_stream_can_start(
+    app: FastAPI, prompts: dict[str, Any]
+) -> None:
+    reply = run(send(app, "POST", "/stream", json={"user_id": ["a", "b"], **prompts}))
+    assert reply.status_code == 400
+
+
+def test_operators_endpoints_need_the_admin_key_where_users_hold_keys(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status(**headers: str) -> int:
+        return run(send(app, "POST", "/operators_only", headers=headers)).status_code
+
+    assert status() == 200  # no keys: upstream's own rule
+    config = TenantConfig({"0" * 64: "alice"}, require_key=True)
+    monkeypatch.setattr(door.Door, "resolver", Resolver(config, None, "isolate"))
+    assert status() == 403  # no admin key exists
+    monkeypatch.setattr(door.Door, "admin_api_key", "sk-admin")
+    assert status() == status(Authorization="Bearer sk-x") == 401
+    assert status(Authorization="Bearer sk-admin") == 200
+
+
+def test_stamp_gives_each_prompt_its_user() -> None:
+    assert stamped(text="x", user_id="a").user_id == "a"
+    batch = stamped(text=["x", "y"], user_id=["a", "b"])
+    assert [batch[i].user_id for i in range(2)] == ["a", "b"]
+    one_for_all = stamped(text=["x", "y"], user_id="a", cache_scope="none")
+    assert [(one_for_all[i].user_id, one_for_all[i].cache_scope) for i in range(2)] == [
+        ("a", "none")
+    ] * 2
+
+
+def test_stamp_follows_parallel_sampling() -> None:
+    obj = stamped(text=["x", "y"], user_id=["a", None], sampling_params={"n": 3})
+    users = [obj[i].user_id for i in range(6)]
+    assert users[0::2] == ["a"] * 3
+    assert all(user.startswith("?") for user in users[1::2])
+    assert [obj[i].cache_scope for i in range(6)] == [None, "none"] * 3
+
+
+def test_no_two_anonymous_requests_are_the_same_user() -> None:
+    batch = stamped(text=["x", "y"])
+    assert batch.user_id[0] != batch.user_id[1] != stamped(text="x").user_id
+    assert set(batch.cache_scope) == {"none"}
+
+
+def test_shared_anonymous_requests_are_one_user() -> None:
+    obj = GenerateReqInput(text=["x", "y"])
+    obj.normalize_batch_and_arguments()
+    door.stamp(obj, options(tenant_anonymous="share"))
+    assert obj.user_id == [SHARED_ANONYMOUS] * 2 and obj.cache_scope == [None] * 2
+
+
+def test_stamp_refuses_a_list_that_does_not_fit() -> None:
+    with pytest.raises(IdentityError, match="user_id: 1 users for 2 prompts"):
+        stamped(text=["x", "y"], user_id=["a"])
+
+
+@pytest.mark.parametrize("junk", [5, ["a"], {"b": 1}, "a b"])
+def test_with_the_feature_off_the_fields_are_ignored(junk: Any) -> None:
+    obj = GenerateReqInput(text="x", user_id=junk, cache_scope=junk)
+    obj.normalize_batch_and_arguments()
+    door.stamp(obj, options(enable_tenant_cache=False))
+    assert obj.user_id is None and obj.cache_scope is None
+
+
+@dataclass
+class As:
+    """Within it, requests are this user's."""
+
+    user: str
+    token: Any = field(default=None, init=False)
+
+    def __enter__(self) -> None:
+        self.token = door._asker.set(door.Asker(self.user))
+
+    def __exit__(self, *_: object) -> None:
+        door._asker.reset(self.token)
+
+
+@pytest.fixture
+def store() -> Iterator[door.OwnedStore]:
+    yield door.OwnedStore()
+
+
+def test_two_users_sessions_of_one_name_are_two() -> None:
+    with As("alice"):
+        hers = door.own("S", options())
+        assert door.disown(hers, options()) == "S"
+    with As("bob"):
+        assert door.own("S", options()) != hers
+        assert door.own(hers, options()) != hers
+    assert "alice" not in hers
+    with As("alice"):
+        assert door.own("S", options(enable_tenant_cache=False)) == "S"
+
+
+def test_stored_responses_are_found_by_their_user_only(store: door.OwnedStore) -> None:
+    with As("alice"):
+        store["resp_1"] = "hers"
+    with As("bob"):
+        assert "resp_1" not in store and store.get("resp_1") is None
+        with pytest.raises(KeyError):
+            store["resp_1"]
+        assert store.pop("resp_1", None) is None
+    with As("alice"):
+        assert store["resp_1"] == store.pop("resp_1") == "hers"

@@ -1,0 +1,81 @@
+"""The TOML file of users and keys: what it means, and how it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from sglang.srt.tenancy.config import ConfigError, TenantConfig
+from sglang.srt.tenancy.user_id import GATEWAY
+
+
+def load(tmp_path: Path, text: str) -> TenantConfig:
+    path = tmp_path / "tenants.toml"
+    path.write_text(text)
+    return TenantConfig.load(str(path))
+
+
+def test_keys_plain_and_hashed_lead_to_their_user(tmp_path: Path) -> None:
+    hashed = hashlib.sha256(b"sk-bob").hexdigest()
+    config = load(
+        tmp_path,
+        f"""
+        [users.alice]
+        keys = ["sk-alice", "sk-alice-2"]
+        weight = 2
+        [users."bob@example.org"]
+        key_hashes = ["{hashed}"]
+        [gateway]
+        keys = ["sk-gateway"]
+        """,
+    )
+    assert config.holder_of("sk-alice") == config.holder_of("sk-alice-2") == "alice"
+    assert config.holder_of("sk-bob") == "bob@example.org"
+    assert config.holder_of("sk-gateway") == GATEWAY
+    assert config.holder_of("sk-nobody") is None
+    assert config.weights == {"alice": 2.0, "bob@example.org": 1.0}
+    assert config.require_key and config.has_gateway and config.user_has_key("alice")
+
+
+def test_no_key_is_kept_in_the_clear(tmp_path: Path) -> None:
+    config = load(tmp_path, '[users.alice]\nkeys = ["sk-alice"]')
+    assert "sk-alice" not in repr(config)
+
+
+def test_weights_alone_need_no_keys(tmp_path: Path) -> None:
+    config = load(tmp_path, "[users.alice]\nweight = 0.5")
+    assert not config.has_keys and not config.require_key
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[users.alice]\nkey = ['a']", "users.alice.key"),
+        ("[users.alice]\nkeys = 'a'", "users.alice.keys"),
+        ("[users.alice]\nkeys = ['']", "users.alice.keys"),
+        ("[users.alice]\nkey_hashes = ['abc']", "users.alice.key_hashes"),
+        ("[users.alice]\nweight = 0", "users.alice.weight"),
+        ("[users.alice]\nweight = nan", "users.alice.weight"),
+        ("[users.alice]\nweight = true", "users.alice.weight"),
+        ("[users.'a b']\nkeys = ['k']", "users.a b"),
+        ("[users]\nalice = 'sk'", "users.alice"),
+        ("users = 3", "users"),
+        ("[users.a]\nkeys = ['k']\n[users.b]\nkeys = ['k']", "users.b"),
+        ("require_key = 'yes'", "require_key"),
+        ("require_key = true", "require_key"),
+        ("[gateway]\nuser = 'x'", "gateway.user"),
+        ("[users.alice", "tenants.toml"),
+    ],
+)
+def test_a_bad_file_is_refused_by_the_name_of_the_field(
+    tmp_path: Path, text: str, named: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"tenants\.toml: ") as refused:
+        load(tmp_path, text)
+    assert named in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        TenantConfig.load(str(tmp_path / "nowhere.toml"))
