@@ -107,6 +107,8 @@ class WheelFiles:
         return self._zip.read(name)
 
     def extract(self, into: Path) -> None:
-        """Unpack everything but the dist-info."""
-        members = [n for n in self._zip.namelist() if ".dist-info/" not in n]
-        self._zip.extractall(into, members)
+        """Unpack the package, with file modes. Other top-level names are left behind."""
+        for name in sorted(self.names):
+            if name.startswith(f"{PACKAGE}/"):
+                path = Path(self._zip.extract(name, into))
+                path.chmod((self._zip.getinfo(name).external_attr >> 16 & 0o777) or 0o644)
