@@ -1,0 +1,1 @@
+"""A queue of patches against one pinned upstream release. Standard library only."""

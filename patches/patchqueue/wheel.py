@@ -1,0 +1,114 @@
+"""Upstream's pinned wheel: which one, where it comes from, what is in it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from .errors import Refusal
+from .repository import PACKAGE, Repository, sha256
+
+
+def native_name(repository: Repository) -> str:
+    """The pinned wheel for the running Python and machine.
+
+    Raises Refusal where upstream published none.
+    """
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    machine = platform.machine()
+    for name in repository.wheels:
+        parts = name.removesuffix(".whl").split("-")
+        if parts[2] == python and sys.platform == "linux" and parts[-1].endswith(machine):
+            return name
+    raise Refusal(
+        f"upstream {repository.upstream_version} has no wheel for {python} on "
+        f"{sys.platform} {machine}; use one of: {', '.join(sorted(repository.wheels))}"
+    )
+
+
+def any_name(repository: Repository) -> str:
+    """The native wheel, or else any: their Python files are the same."""
+    try:
+        return native_name(repository)
+    except Refusal:
+        return sorted(repository.wheels)[0]
+
+
+def fetch(repository: Repository, name: str) -> Path:
+    """Return the checked wheel, downloading it with the user's pip when it is not cached."""
+    cached = repository.cache / name
+    if not cached.is_file():
+        repository.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=repository.cache) as scratch:
+            os.replace(_download(repository, name, Path(scratch)), cached)
+    return check(repository, cached)
+
+
+def check(repository: Repository, wheel: Path) -> Path:
+    """Return the path when the file is one of the pinned wheels; Refusal otherwise."""
+    if not wheel.is_file():
+        raise Refusal(f"{wheel} is not there; leave --wheel out to download it")
+    expected = repository.wheels.get(wheel.name)
+    if expected is None:
+        raise Refusal(
+            f"{wheel.name} is not pinned in upstream.json; "
+            f"use one of: {', '.join(sorted(repository.wheels))}"
+        )
+    found = sha256(wheel.read_bytes())
+    if found != expected:
+        raise Refusal(
+            f"{wheel}: SHA-256 is {found}, upstream.json pins {expected}; "
+            "delete the file and download it again"
+        )
+    return wheel
+
+
+def _download(repository: Repository, name: str, into: Path) -> Path:
+    _, version, python, abi, platform_tag = name.removesuffix(".whl").split("-")
+    # `===` and the hash: a plain `==` would also take the fork's own local version.
+    requirement = into / "requirement.txt"
+    requirement.write_text(
+        f"{PACKAGE}==={version} --hash=sha256:{repository.wheels[name]}\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary=:all:", "--implementation=cp", f"--abi={abi}"]
+    command += [f"--python-version={python.removeprefix('cp')}", f"--platform={platform_tag}"]
+    command += ["--require-hashes", f"--requirement={requirement}", f"--dest={into}"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0 or not (into / name).is_file():
+        raise Refusal(
+            f"pip could not download {name}:\n{done.stderr.strip()}\n"
+            f"Set pip's own options (PIP_INDEX_URL, PIP_PROXY, ...) or put the file into "
+            f"{repository.cache}"
+        )
+    return into / name
+
+
+class WheelFiles:
+    """Read access to the files of a wheel by their path in the package."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path)
+        self.names = {name for name in self._zip.namelist() if not name.endswith("/")}
+
+    def read(self, path: str) -> bytes:
+        if path not in self.names:
+            raise Refusal(f"upstream has no file {path}")
+        return self._zip.read(path)
+
+    def dist_info(self, file: str) -> bytes:
+        """A file of the wheel's dist-info directory."""
+        name = next(n for n in self.names if n.endswith(f".dist-info/{file}"))
+        return self._zip.read(name)
+
+    def extract(self, into: Path) -> None:
+        """Unpack the package, with file modes. Other top-level names are left behind."""
+        for name in sorted(self.names):
+            if name.startswith(f"{PACKAGE}/"):
+                path = Path(self._zip.extract(name, into))
+                path.chmod((self._zip.getinfo(name).external_attr >> 16 & 0o777) or 0o644)

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Apply, take back, check and rewrite the fork's patches.
+
+  TARGET is a git checkout of upstream at the pinned version, or a directory that holds sglang/
+  (an unpacked wheel, a site-packages). Needs Python 3.10 or later and nothing else; verify, lock
+  and refresh also read upstream's wheel, which pip downloads once into build/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from patchqueue import commands, wheel  # noqa: E402
+from patchqueue.errors import Refusal  # noqa: E402
+from patchqueue.refresh import refresh  # noqa: E402
+from patchqueue.repository import Repository  # noqa: E402
+from patchqueue.target import Target  # noqa: E402
+from patchqueue.transaction import locked  # noqa: E402
+
+_REFUSED = 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="series.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--repo",
+        type=Path,
+        default=Path(__file__).resolve().parent.parent,
+        help="the fork's repository (default: the one this file is in)",
+    )
+    commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    on_target = {
+        "apply": "put the patches and the fork's own files into TARGET",
+        "revert": "take them out again; every file gets its former content",
+        "status": "say what is applied and which files were edited since",
+        "refresh": "turn edits made in TARGET back into the patches they belong to",
+    }
+    for name, text in on_target.items():
+        command = commands_of.add_parser(name, help=text, description=text)
+        command.add_argument("target", type=Path, metavar="TARGET")
+        if name == "refresh":
+            _add_refresh_options(command)
+    on_wheel = {
+        "verify": "check headers, order, collisions, budget, and that every patch applies",
+        "lock": "write patches/upstream.lock: hashes of the upstream files the series touches",
+    }
+    for name, text in on_wheel.items():
+        _add_wheel_option(commands_of.add_parser(name, help=text, description=text))
+    return parser
+
+
+def _add_refresh_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--patch",
+        metavar="NAME",
+        help="the patch that takes the edits; made if new. Needed for a file that no patch "
+        "or several patches touch",
+    )
+    command.add_argument(
+        "--only",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="take only the edit of this file (sglang/...); may be repeated",
+    )
+    _add_wheel_option(command)
+
+
+def _add_wheel_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--wheel", type=Path, metavar="FILE", help="upstream's wheel; default: downloaded by pip"
+    )
+
+
+def _open_wheel(repository: Repository, path: Path | None) -> wheel.WheelFiles:
+    if path is not None:
+        return wheel.WheelFiles(wheel.check(repository, path))
+    return wheel.WheelFiles(wheel.fetch(repository, wheel.any_name(repository)))
+
+
+def _run_on_target(repository: Repository, options: argparse.Namespace) -> list[str]:
+    target = Target(options.target, repository)
+    with locked(target.root):
+        lines = commands.recover(target)
+        if options.command == "apply":
+            return lines + commands.apply(repository, target)
+        if options.command == "revert":
+            return lines + commands.revert(target)
+        if options.command == "status":
+            return lines + commands.status(repository, target)
+        upstream = _open_wheel(repository, options.wheel)
+        return lines + refresh(repository, target, upstream, options.patch, options.only)
+
+
+def _run_on_wheel(repository: Repository, options: argparse.Namespace) -> list[str]:
+    upstream = _open_wheel(repository, options.wheel)
+    if options.command == "lock":
+        return commands.lock(repository, upstream)
+    report, complaints = commands.verify(repository, upstream)
+    if complaints:
+        raise Refusal("\n".join([*report, *complaints]))
+    return report
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    # An exception, so that an unfinished change is undone on the way out.
+    sys.exit(128 + signum)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when done or nothing was to do, 1 when refused, 2 for bad usage."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    repository = Repository(options.repo)
+    run = _run_on_target if "target" in options else _run_on_wheel
+    try:
+        print("\n".join(run(repository, options)))
+    except (Refusal, OSError) as error:
+        print(error, file=sys.stderr)
+        return _REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
