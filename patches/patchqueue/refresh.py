@@ -214,6 +214,7 @@ def _write_state(
         else:
             original = wheel.read(path)
             files[path] = FileState(sha256(original), sha256(content), pack(original))
+    files = {path: entry for path, entry in files.items() if entry.before != entry.after}
     new = replace(state, series=repository.digest(), files=files)
     if new != state:
         transaction.commit(target.root, {STATE_FILE: new.to_json()})
