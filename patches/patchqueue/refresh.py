@@ -182,11 +182,10 @@ def _write_patches(
 ) -> list[str]:
     changed: list[str] = []
     for patch in patches:
-        new = rebuilt[patch.name].render()
         path = repository.patches_dir / patch.name
-        if path.is_file() and path.read_bytes() == new:
+        if rebuilt[patch.name] == patch and path.is_file():
             continue
-        _replace(path, new)
+        _replace(path, rebuilt[patch.name].render())
         changed.append(patch.name)
     if patch_name and patch_name not in repository.listed():
         series = repository.patches_dir / "series"
