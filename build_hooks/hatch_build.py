@@ -23,8 +23,8 @@ else:
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "patches"))
 
-from patchqueue import wheel  # noqa: E402
-from patchqueue.repository import PACKAGE, VERSION_FILE, Repository, stack  # noqa: E402
+from patchqueue import wheel
+from patchqueue.repository import PACKAGE, VERSION_FILE, Repository, stack
 
 LICENSE = "LICENSE"
 FINDER = "_sglang_editable"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Apply, take back, check and rewrite the fork's patches.
 
-  TARGET is a git checkout of upstream at the pinned version, or a directory that holds sglang/
-  (an unpacked wheel, a site-packages). Needs Python 3.10 or later and nothing else; verify, lock
-  and refresh also read upstream's wheel, which pip downloads once into build/.
+TARGET is a git checkout of upstream at the pinned version, or a directory that holds sglang/
+(an unpacked wheel, a site-packages). Needs Python 3.10 or later and nothing else; verify, lock
+and refresh also read upstream's wheel, which pip downloads once into build/.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from patchqueue import commands, wheel  # noqa: E402
-from patchqueue.errors import Refusal  # noqa: E402
-from patchqueue.refresh import refresh  # noqa: E402
-from patchqueue.repository import Repository  # noqa: E402
-from patchqueue.target import Target  # noqa: E402
-from patchqueue.transaction import locked  # noqa: E402
+from patchqueue import commands, wheel
+from patchqueue.errors import Refusal
+from patchqueue.refresh import refresh
+from patchqueue.repository import Repository
+from patchqueue.target import Target
+from patchqueue.transaction import locked
 
 _REFUSED = 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import transaction
 from .errors import Refusal
-from .repository import PACKAGE, VERSION_FILE, WITNESS, Repository, Step, sha256, stack
+from .repository import VERSION_FILE, WITNESS, Repository, Step, sha256, stack
 from .target import STATE_FILE, FileState, State, Target
 from .transaction import hash_or_none, pack
 from .wheel import WheelFiles
@@ -38,8 +38,7 @@ def apply(repository: Repository, target: Target) -> list[str]:
     new_state = _state_of(repository, target, state, wanted, digest)
     changes[STATE_FILE] = new_state.to_json()
     target.require_plain(changes)
-    transaction.commit(target.root, changes)
-    _tidy(target, changes, state.directories if state else [])
+    transaction.commit(target.root, changes, state.directories if state else ())
     verb = "replaced an older series with" if state else "applied"
     return [f"{verb} series {digest[:12]} ({repository.version}): {len(wanted)} files"]
 
@@ -50,13 +49,10 @@ def revert(target: Target) -> list[str]:
     if state is None:
         return ["nothing to revert: no series is applied"]
     require_unedited(target, state)
-    changes: dict[str, bytes | None] = {
-        path: target.original(path, state) for path in state.files
-    }
+    changes: dict[str, bytes | None] = {path: target.original(path, state) for path in state.files}
     changes[STATE_FILE] = None
     target.require_plain(changes)
-    transaction.commit(target.root, changes)
-    _tidy(target, changes, state.directories)
+    transaction.commit(target.root, changes, state.directories)
     return [f"reverted series {state.series[:12]}: {len(state.files)} files"]
 
 
@@ -91,7 +87,9 @@ def verify(repository: Repository, wheel: WheelFiles) -> tuple[list[str], list[s
     total = sum(patch.touched for patch in patches)
     if total > BUDGET:
         complaints.append(f"{total} lines of upstream touched; the budget is {BUDGET}")
-    report = [f"{patch.touched:5} lines  {len(patch.diffs):3} files  {patch.name}" for patch in patches]
+    report = [
+        f"{patch.touched:5} lines  {len(patch.diffs):3} files  {patch.name}" for patch in patches
+    ]
     report += _moved(steps)
     report.append(
         f"{total:5} lines  {len(steps):3} files  {len(patches)} patches, "
@@ -140,9 +138,7 @@ def _wanted(repository: Repository, target: Target, state: State | None) -> dict
     return wanted
 
 
-def _require_upstream(
-    target: Target, path: str, state: State | None, lock: dict[str, str]
-) -> None:
+def _require_upstream(target: Target, path: str, state: State | None, lock: dict[str, str]) -> None:
     if path not in lock:
         raise Refusal(f"patches/upstream.lock does not know {path}; run: series.py lock")
     if hash_or_none(target.original(path, state)) != lock[path]:
@@ -180,13 +176,3 @@ def _state_of(
             directories.add(parent.as_posix())
             parent = parent.parent
     return State(digest, repository.version, files, sorted(directories))
-
-
-def _tidy(target: Target, changes: dict[str, bytes | None], directories: list[str]) -> None:
-    """Drop stale bytecode, and directories that only the series needed."""
-    for path in changes:
-        if path.startswith(f"{PACKAGE}/") and path.endswith(".py"):
-            transaction.drop_bytecode(target.root / path)
-    for directory in sorted(directories, reverse=True):
-        if not any(target.root.joinpath(directory).rglob("*.py")):
-            transaction.remove_directory(target.root / directory)

@@ -25,9 +25,7 @@ class Hunk:
     removed: int
 
     def reversed(self) -> Hunk:
-        return Hunk(
-            self.new_start, self.old_start, self.new, self.old, self.removed, self.added
-        )
+        return Hunk(self.new_start, self.old_start, self.new, self.old, self.removed, self.added)
 
 
 @dataclass(frozen=True)

@@ -182,11 +182,10 @@ def _write_patches(
 ) -> list[str]:
     changed: list[str] = []
     for patch in patches:
-        new = rebuilt[patch.name].render()
         path = repository.patches_dir / patch.name
-        if path.is_file() and path.read_bytes() == new:
+        if rebuilt[patch.name] == patch and path.is_file():
             continue
-        _replace(path, new)
+        _replace(path, rebuilt[patch.name].render())
         changed.append(patch.name)
     if patch_name and patch_name not in repository.listed():
         series = repository.patches_dir / "series"
@@ -214,6 +213,7 @@ def _write_state(
         else:
             original = wheel.read(path)
             files[path] = FileState(sha256(original), sha256(content), pack(original))
+    files = {path: entry for path, entry in files.items() if entry.before != entry.after}
     new = replace(state, series=repository.digest(), files=files)
     if new != state:
         transaction.commit(target.root, {STATE_FILE: new.to_json()})

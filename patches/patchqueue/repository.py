@@ -21,7 +21,7 @@ TREE_PREFIX = "python/"
 REQUIRED_FIELDS = ("Description", "Forwarded", "Drop-When")
 
 _FIELD = re.compile(r"^([A-Z][A-Za-z-]*):\s*(.*)$")
-_DIFF_BEGINS = re.compile(rb"^(?:diff --git |--- a/)", re.MULTILINE)
+_DIFF_BEGINS = re.compile(rb"^(?:diff --git |--- )", re.MULTILINE)
 
 
 def sha256(content: bytes) -> str:
@@ -78,9 +78,7 @@ class Patch:
             if not self.fields.get(field, "").strip():
                 yield f"patches/{self.name}: the header has no {field}:"
         if "Description" in self.fields and "\n" not in self.fields["Description"].strip():
-            yield (
-                f"patches/{self.name}: Description: needs indented lines below it that say why"
-            )
+            yield (f"patches/{self.name}: Description: needs indented lines below it that say why")
         forwarded = self.fields.get("Forwarded", "").split()[:1]
         if forwarded and not re.match(r"https?://|no$|not-needed$", forwarded[0]):
             yield (
@@ -225,7 +223,5 @@ class Repository:
         """Names the series: changes when a patch, an own file or the version does."""
         parts = [self.version]
         parts += [f"{patch.name} {sha256(patch.render())}" for patch in self.patches()]
-        parts += [
-            f"{path} {sha256(file.read_bytes())}" for path, file in self.own_files().items()
-        ]
+        parts += [f"{path} {sha256(file.read_bytes())}" for path, file in self.own_files().items()]
         return sha256("\n".join(parts).encode())

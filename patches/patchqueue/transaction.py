@@ -10,9 +10,10 @@ import base64
 import fcntl
 import json
 import os
+import shutil
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .repository import PACKAGE, sha256
 
 JOURNAL = f"{PACKAGE}/.tenant-journal.json"
 _NEW = ".tenant-new"
+_CACHE = "__pycache__"
 
 
 def pack(content: bytes) -> str:
@@ -58,10 +60,13 @@ def locked(root: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def commit(root: Path, changes: Mapping[str, bytes | None]) -> None:
+def commit(
+    root: Path, changes: Mapping[str, bytes | None], directories: Iterable[str] = ()
+) -> None:
     """Give each path (relative to root) its new content; None removes it.
 
-    Any exception on the way leaves the target as it was, and is raised again.
+    Of `directories`, those that are empty afterwards go too. Any exception on the way leaves the
+    target as it was, and is raised again.
     """
     journal = _journal(root, changes)
     try:
@@ -76,6 +81,9 @@ def commit(root: Path, changes: Mapping[str, bytes | None]) -> None:
                 (root / path).unlink(missing_ok=True)
             else:
                 os.replace(_beside(root / path), root / path)
+            drop_bytecode(root / path)
+        for directory in sorted(directories, reverse=True):
+            remove_directory(root / directory)
         (root / JOURNAL).unlink()
     except BaseException:
         roll_back(root)
@@ -101,23 +109,16 @@ def roll_back(root: Path) -> bool:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a directory that holds nothing but bytecode; leave any other."""
-    drop_bytecode(path / "__init__.py", everything=True)
-    try:
+    """Remove a directory that holds nothing, or only bytecode; leave any other."""
+    if path.is_dir() and {entry.name for entry in path.iterdir()} <= {_CACHE}:
+        shutil.rmtree(path / _CACHE, ignore_errors=True)
         path.rmdir()
-    except OSError:
-        return  # somebody else's files are in it, or it is gone already
 
 
-def drop_bytecode(source: Path, *, everything: bool = False) -> None:
-    """Remove cached bytecode of one source file, or all beside it."""
-    cache = source.parent / "__pycache__"
-    for path in cache.glob("*.pyc" if everything else f"{source.stem}.*.pyc"):
+def drop_bytecode(source: Path) -> None:
+    """Python trusts cached bytecode of the same size and second; a change must not meet it."""
+    for path in source.parent.glob(f"{_CACHE}/{source.stem}.*.pyc"):
         path.unlink(missing_ok=True)
-    try:
-        cache.rmdir()
-    except OSError:
-        return  # other modules' bytecode is in it, or there is none
 
 
 def _journal(root: Path, changes: Mapping[str, bytes | None]) -> dict[str, Any]:
@@ -142,6 +143,7 @@ def _restore(root: Path, path: str, entry: dict[str, Any]) -> None:
     target = root / path
     _beside(target).unlink(missing_ok=True)
     found = hash_or_none(read_or_none(target))
+    drop_bytecode(target)
     if found == entry["old_hash"]:
         return
     if found not in (None, entry["new_hash"]):
@@ -152,6 +154,7 @@ def _restore(root: Path, path: str, entry: dict[str, Any]) -> None:
     if entry["old"] is None:
         target.unlink()
         return
+    target.parent.mkdir(parents=True, exist_ok=True)
     _write(target, unpack(entry["old"]), entry["mode"])
 
 
