@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +21,7 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
+from sglang.srt.tenancy.options import TenantOptions
 from sglang.srt.tenancy.ownership import Namespace, adopt
 
 SIZE = 256
@@ -63,8 +63,11 @@ class Engine:
 
     def request(self, user: str, prompt: array[int], scope: str | None = None) -> Req:
         req = Req("r", "", prompt, SamplingParams(), extra_key=None)
-        received = SimpleNamespace(user_id=user, cache_scope=scope)
-        adopt(req, received, SimpleNamespace(enable_tenant_cache=True, tenant_mode="isolated"))
+        adopt(
+            req,
+            SimpleNamespace(user_id=user, cache_scope=scope),
+            TenantOptions(enable_tenant_cache=True, tenant_mode="isolated"),
+        )
         return req
 
     def serve(
@@ -84,9 +87,7 @@ class Engine:
         wanted = -(-(len(prompt) - hit) // page) * page
         slots = self.allocator.alloc(wanted)
         assert slots is not None
-        self.rows.write(
-            (req.req_pool_idx, slice(hit, len(prompt))), slots[: len(prompt) - hit]
-        )
+        self.rows.write((req.req_pool_idx, slice(hit, len(prompt))), slots[: len(prompt) - hit])
         for chunk in range(1, chunks):
             start = len(req.prefix_indices)
             end = hit + (len(prompt) - hit) * chunk // chunks
@@ -100,13 +101,13 @@ class Engine:
         return hit
 
     def free_slots(self) -> int:
-        return self.allocator.available_size()
+        return int(self.allocator.available_size())
 
 
 @pytest.fixture(params=[1, 4, 16])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest) -> Engine:
     set_global_server_args_for_scheduler(ServerArgs(model_path="dummy"))
-    yield Engine(request.param)
+    return Engine(request.param)
 
 
 @pytest.mark.parametrize("chunks", [1, 4])
@@ -152,7 +153,7 @@ def test_the_waiting_queue_does_not_mix_users(engine: Engine) -> None:
         queue = [engine.request(user, PROMPT) for user in users]
         for number, req in enumerate(queue):
             req.rid = f"{number}"
-        return policy._compute_prefix_matches(queue, policy.policy)
+        return set(policy._compute_prefix_matches(queue, policy.policy))
 
     assert held_back("alice", "alice") == {"1"}
     assert held_back("alice", "bob") == set()

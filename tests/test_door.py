@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,16 +14,16 @@ from fastapi.responses import StreamingResponse
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.tenancy import door
 from sglang.srt.tenancy.config import TenantConfig
-from sglang.srt.tenancy.identity import Resolver
+from sglang.srt.tenancy.identity import Asker, Resolver
+from sglang.srt.tenancy.options import TenantOptions
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
 from sglang.srt.utils.auth import AuthLevel, auth_level
 
 T = TypeVar("T")
 
 
-def options(**changes: Any) -> argparse.Namespace:
-    on = {"enable_tenant_cache": True, "tenant_mode": "isolated", "tenant_anonymous": "isolate"}
-    return argparse.Namespace(**(on | changes))
+def options(**changes: Any) -> TenantOptions:
+    return TenantOptions(**({"enable_tenant_cache": True, "tenant_mode": "isolated"} | changes))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -123,7 +122,8 @@ def test_a_get_claims_in_its_query(app: FastAPI) -> None:
 def test_a_body_that_is_no_object_is_anonymous(app: FastAPI, body: bytes) -> None:
     json = {"content-type": "application/json"}
     reply = run(send(app, "POST", "/task", content=body, headers=json)).json()
-    assert reply["user_id"].startswith("?") and reply["cache_scope"] == "none"
+    assert reply["user_id"].startswith("?")
+    assert reply["cache_scope"] == "none"
 
 
 def test_a_refusal_has_openais_shape(app: FastAPI) -> None:
@@ -190,7 +190,8 @@ def test_shared_anonymous_requests_are_one_user() -> None:
     obj = GenerateReqInput(text=["x", "y"])
     obj.normalize_batch_and_arguments()
     door.stamp(obj, options(tenant_anonymous="share"))
-    assert obj.user_id == [SHARED_ANONYMOUS] * 2 and obj.cache_scope == [None] * 2
+    assert obj.user_id == [SHARED_ANONYMOUS] * 2
+    assert obj.cache_scope == [None] * 2
 
 
 def test_stamp_refuses_a_list_that_does_not_fit() -> None:
@@ -203,7 +204,8 @@ def test_with_the_feature_off_the_fields_are_ignored(junk: Any) -> None:
     obj = GenerateReqInput(text="x", user_id=junk, cache_scope=junk)
     obj.normalize_batch_and_arguments()
     door.stamp(obj, options(enable_tenant_cache=False))
-    assert obj.user_id is None and obj.cache_scope is None
+    assert obj.user_id is None
+    assert obj.cache_scope is None
 
 
 @dataclass
@@ -214,15 +216,15 @@ class As:
     token: Any = field(default=None, init=False)
 
     def __enter__(self) -> None:
-        self.token = door._asker.set(door.Asker(self.user))
+        self.token = door._asker.set(Asker(self.user))
 
     def __exit__(self, *_: object) -> None:
         door._asker.reset(self.token)
 
 
 @pytest.fixture
-def store() -> Iterator[door.OwnedStore]:
-    yield door.OwnedStore()
+def store() -> door.OwnedStore:
+    return door.OwnedStore()
 
 
 def test_two_users_sessions_of_one_name_are_two() -> None:
@@ -241,7 +243,8 @@ def test_stored_responses_are_found_by_their_user_only(store: door.OwnedStore) -
     with As("alice"):
         store["resp_1"] = "hers"
     with As("bob"):
-        assert "resp_1" not in store and store.get("resp_1") is None
+        assert "resp_1" not in store
+        assert store.get("resp_1") is None
         with pytest.raises(KeyError):
             store["resp_1"]
         assert store.pop("resp_1", None) is None

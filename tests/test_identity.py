@@ -85,9 +85,9 @@ def test_a_header_must_be_one_user_id() -> None:
 
 
 def test_the_key_wins_over_everything() -> None:
-    assert resolve({"user": "tag", "safety_identifier": "no user id!"}, key("sk-a"), keys=ALICE) == (
-        Asker("alice")
-    )
+    assert resolve(
+        {"user": "tag", "safety_identifier": "no user id!"}, key("sk-a"), keys=ALICE
+    ) == (Asker("alice"))
     assert resolve({"user_id": "alice"}, {"x-api-key": "sk-a"}, keys=ALICE).user_ids == "alice"
 
 

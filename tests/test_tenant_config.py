@@ -35,7 +35,9 @@ def test_keys_plain_and_hashed_lead_to_their_user(tmp_path: Path) -> None:
     assert config.holder_of("sk-gateway") == GATEWAY
     assert config.holder_of("sk-nobody") is None
     assert config.weights == {"alice": 2.0, "bob@example.org": 1.0}
-    assert config.require_key and config.has_gateway and config.user_has_key("alice")
+    assert config.require_key
+    assert config.has_gateway
+    assert config.user_has_key("alice")
 
 
 def test_no_key_is_kept_in_the_clear(tmp_path: Path) -> None:
@@ -45,7 +47,8 @@ def test_no_key_is_kept_in_the_clear(tmp_path: Path) -> None:
 
 def test_weights_alone_need_no_keys(tmp_path: Path) -> None:
     config = load(tmp_path, "[users.alice]\nweight = 0.5")
-    assert not config.has_keys and not config.require_key
+    assert not config.has_keys
+    assert not config.require_key
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-
 from sglang.srt.tenancy.selftest import SelfTestError, prove
 from sglang.srt.utils.auth import AuthLevel, auth_level
 

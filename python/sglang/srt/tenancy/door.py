@@ -16,9 +16,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from starlette.datastructures import Headers, QueryParams
-from starlette.responses import JSONResponse
-
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.identity import (
@@ -39,12 +36,13 @@ from sglang.srt.utils.auth import (
     _get_auth_level_from_app_and_scope,
     decide_request_auth,
 )
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
     from sglang.srt.tenancy.options import TenantOptions
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 

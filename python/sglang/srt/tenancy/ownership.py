@@ -26,8 +26,6 @@ class Namespace(NamedTuple):
     def __repr__(self) -> str:  # keys appear in upstream's log lines and errors
         return f"Namespace(owner=#{digest(self.owner)}, extra_key={self.extra_key!r})"
 
-    __str__ = __repr__
-
 
 def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions) -> None:
     """Give a scheduler's request the identity it arrived with."""

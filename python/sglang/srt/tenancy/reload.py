@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 from uvicorn.supervisors.multiprocess import Multiprocess
 
@@ -16,4 +17,5 @@ def forward_hangup() -> None:
             if worker.pid is not None:
                 os.kill(worker.pid, signal.SIGHUP)
 
-    Multiprocess.handle_hup = handle_hup
+    supervisor: Any = Multiprocess
+    supervisor.handle_hup = handle_hup

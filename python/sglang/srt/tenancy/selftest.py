@@ -16,12 +16,10 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import httpx
-
 from sglang.srt.tenancy.door import own_headers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
     from sglang.srt.tenancy.options import TenantOptions
 
 logger = logging.getLogger(__name__)

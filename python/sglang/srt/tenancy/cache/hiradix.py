@@ -23,4 +23,5 @@ class TenantHiRadixCache(ScopedInsert, HiRadixCache):
         if self._isolated:
             # Storage keys hash tokens only: one user's pages would answer another's.
             return False, "storage is refused in --tenant-mode isolated: its keys carry no owner"
-        return super().attach_storage_backend(*args, **kwargs)
+        attached: tuple[bool, str] = super().attach_storage_backend(*args, **kwargs)
+        return attached

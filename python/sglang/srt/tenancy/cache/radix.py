@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sglang.srt.mem_cache.radix_cache import RadixCache
 from sglang.srt.tenancy.cache.scope import ScopedInsert
 
 
-class TenantRadixCache(ScopedInsert, RadixCache):
+class TenantRadixCache(ScopedInsert):
     """Upstream's radix cache, whose keys carry their owner (``ownership.Namespace``)."""

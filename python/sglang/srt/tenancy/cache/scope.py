@@ -5,20 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-
+from sglang.srt.mem_cache.radix_cache import RadixCache
 from sglang.srt.tenancy.ownership import keeps_out_of_tree
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
-    from sglang.srt.mem_cache.radix_cache import RadixCache
-
-    Base = RadixCache
-else:
-    Base = object
 
 
-class ScopedInsert(Base):
-    """Mixin over a radix cache: upstream's insertion, unless the request keeps out.
+class ScopedInsert(RadixCache):
+    """Upstream's insertion, unless the request keeps out. Goes before any radix cache.
 
     Such a request holds the KV it computes until it ends, as upstream's ChunkCache does;
     what it matched stays locked by it as ever.
