@@ -61,7 +61,7 @@ class Engine:
             )
         )
 
-    def request(self, user: str, prompt: array[int], scope: str | None = None) -> Req:
+    def request(self, user: str | None, prompt: array[int], scope: str | None = None) -> Req:
         req = Req("r", "", prompt, SamplingParams(), extra_key=None)
         adopt(
             req,
@@ -71,7 +71,7 @@ class Engine:
         return req
 
     def serve(
-        self, user: str, prompt: array[int], scope: str | None = None, chunks: int = 1
+        self, user: str | None, prompt: array[int], scope: str | None = None, chunks: int = 1
     ) -> int:
         """Prefill in chunks, finish. Returns the tokens that came from the cache."""
         req = self.request(user, prompt, scope)
@@ -142,6 +142,12 @@ def test_eviction_gives_back_every_slot(engine: Engine) -> None:
     for user in ("alice", "bob"):
         engine.serve(user, PROMPT)
     engine.cache.evict(EvictParams(num_tokens=SIZE))
+    assert engine.free_slots() == SIZE
+
+
+def test_a_request_that_lost_its_user_is_isolated_not_shared(engine: Engine) -> None:
+    for _ in range(2):
+        assert engine.serve(None, PROMPT) == 0
     assert engine.free_slots() == SIZE
 
 

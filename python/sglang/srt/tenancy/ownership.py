@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sglang.srt.tenancy.user_id import digest
+from sglang.srt.tenancy.user_id import digest, fresh_anonymous
 
 if TYPE_CHECKING:
     from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
@@ -29,10 +29,14 @@ class Namespace(NamedTuple):
 
 def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions) -> None:
     """Give a scheduler's request the identity it arrived with."""
-    req.user_id = received.user_id
-    req.cache_scope = received.cache_scope
-    if options.enable_tenant_cache and options.tenant_mode == "isolated":
-        req.extra_key = Namespace(received.user_id, req.extra_key)
+    if not options.enable_tenant_cache:
+        return
+    req.user_id, req.cache_scope = received.user_id, received.cache_scope
+    if req.user_id is None:
+        # No front end we know sends this. One that did would be isolated, not shared.
+        req.user_id, req.cache_scope = fresh_anonymous(), "none"
+    if options.tenant_mode == "isolated":
+        req.extra_key = Namespace(req.user_id, req.extra_key)
 
 
 def keeps_out_of_tree(req: Req) -> bool:

@@ -41,12 +41,15 @@ def refuse(context: TreeCacheBuildContext) -> None:
         "sparse attention (DSA)": context.is_dsa,
         "EAGLE's bigram keys": context.params.is_eagle,
         "a disabled radix cache": context.disable_radix_cache,
+        "embedding and reward models (their requests carry no user)": (
+            not context.model_config.is_generation
+        ),
     }
     for kind, present in kinds.items():
         if present:
             raise ValueError(
                 f"--enable-tenant-cache does not support {kind} yet; start without it, "
-                "or serve a model with full attention"
+                "or serve a generative model with full attention"
             )
 
 
