@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstream_copy import ROOT, SERIES, fetch_wheel, link_copy, tree_digest, unpack
 
-from patchqueue import diff, transaction
+from patchqueue import commands, diff, transaction
 from patchqueue.errors import Refusal
 from patchqueue.repository import Repository
+from patchqueue.target import Target
 
 ARGS = "sglang/srt/server_args.py"
 BATCH = "sglang/srt/managers/schedule_batch.py"
@@ -323,7 +324,7 @@ def test_killed_at_every_step(repo: Path, small: Path, tmp_path: Path, command: 
             assert tree_digest(victim) == after
             break
         assert code == -signal.SIGKILL
-        series(repo, "status", str(victim))
+        commands.recover(Target(victim, Repository(repo)))
         assert tree_digest(victim) in (before, after), step
     assert code == 0
     assert unfinished > 10
@@ -365,7 +366,7 @@ def test_an_edit_after_a_kill_is_not_lost(repo: Path, small: Path) -> None:
         stopped(repo, small, "apply", step, signal.SIGKILL)
         if "# one" in (small / ARGS).read_text():
             break
-        series(repo, "status", str(small))
+        commands.recover(Target(small, Repository(repo)))
     (small / ARGS).write_text("mine\n")
     assert ARGS in refused(repo, "status", str(small))
     assert (small / ARGS).read_text() == "mine\n"
