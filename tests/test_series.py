@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstream_copy import ROOT, SERIES, fetch_wheel, link_copy, tree_digest, unpack
 
-from patchqueue import diff, transaction
+from patchqueue import commands, diff, transaction
 from patchqueue.errors import Refusal
 from patchqueue.repository import Repository
+from patchqueue.target import Target
 
 ARGS = "sglang/srt/server_args.py"
 BATCH = "sglang/srt/managers/schedule_batch.py"
@@ -156,39 +158,39 @@ def test_apply_and_revert(repo: Path, pristine: Path, tmp_path: Path, layout: st
     assert tree_digest(target) == before
 
 
-def test_revert_removes_directories_with_bytecode(repo: Path, target: Path) -> None:
-    series(repo, "apply", str(target))
-    cache = (target / OWN).parent / "__pycache__"
+def test_revert_removes_directories_with_bytecode(repo: Path, small: Path) -> None:
+    series(repo, "apply", str(small))
+    cache = (small / OWN).parent / "__pycache__"
     cache.mkdir()
     (cache / "rules.cpython-311.pyc").write_bytes(b"x")
-    series(repo, "revert", str(target))
-    assert not (target / OWN).parent.exists()
+    series(repo, "revert", str(small))
+    assert not (small / OWN).parent.exists()
 
 
-def test_revert_keeps_a_users_file_beside_own_files(repo: Path, target: Path) -> None:
-    series(repo, "apply", str(target))
-    notes = (target / OWN).parent / "notes.txt"
+def test_revert_keeps_a_users_file_beside_own_files(repo: Path, small: Path) -> None:
+    series(repo, "apply", str(small))
+    notes = (small / OWN).parent / "notes.txt"
     notes.write_text("mine")
-    series(repo, "revert", str(target))
+    series(repo, "revert", str(small))
     assert [path.name for path in notes.parent.iterdir()] == ["notes.txt"]
 
 
-def test_apply_replaces_an_older_series(repo: Path, target: Path, pristine: Path) -> None:
-    before = tree_digest(target)
-    series(repo, "apply", str(target))
+def test_apply_replaces_an_older_series(repo: Path, small: Path, pristine: Path) -> None:
+    before = tree_digest(small)
+    series(repo, "apply", str(small))
     # The new series drops a patch, and moves the own file.
     (repo / "patches/series").write_text(f"{FIRST}\n")
     (repo / "patches" / SECOND).unlink()
     (repo / "python" / OWN).rename((repo / "python" / OWN).with_name("moved.py"))
     series(repo, "lock", "--wheel", str(fetch_wheel()))
-    assert "applied: another series" in series(repo, "status", str(target))
-    assert "older series" in series(repo, "apply", str(target))
-    assert (target / ALONE).read_bytes() == (pristine / ALONE).read_bytes()
-    assert "# two\n" not in (target / ARGS).read_text()
-    assert not (target / OWN).exists()
-    assert (target / OWN).with_name("moved.py").exists()
-    series(repo, "revert", str(target))
-    assert tree_digest(target) == before
+    assert "applied: another series" in series(repo, "status", str(small))
+    assert "older series" in series(repo, "apply", str(small))
+    assert (small / ALONE).read_bytes() == (pristine / ALONE).read_bytes()
+    assert "# two\n" not in (small / ARGS).read_text()
+    assert not (small / OWN).exists()
+    assert (small / OWN).with_name("moved.py").exists()
+    series(repo, "revert", str(small))
+    assert tree_digest(small) == before
 
 
 # --- refusals change nothing
@@ -220,48 +222,48 @@ def test_refuses_another_version_of_a_checkout(repo: Path, pristine: Path, tmp_p
 
 
 @pytest.mark.parametrize("path", [ARGS, ALONE])
-def test_refuses_local_edits(repo: Path, target: Path, path: str) -> None:
-    text = (target / path).read_text()
-    (target / path).unlink()
-    (target / path).write_text(text + "# mine\n")
-    before = tree_digest(target)
-    assert path in refused(repo, "apply", str(target))
-    assert tree_digest(target) == before
+def test_refuses_local_edits(repo: Path, small: Path, path: str) -> None:
+    text = (small / path).read_text()
+    (small / path).unlink()
+    (small / path).write_text(text + "# mine\n")
+    before = tree_digest(small)
+    assert path in refused(repo, "apply", str(small))
+    assert tree_digest(small) == before
 
 
 @pytest.mark.parametrize("path", [ARGS, OWN])
 @pytest.mark.parametrize("command", ["apply", "revert"])
-def test_refuses_edits_after_apply(repo: Path, target: Path, path: str, command: str) -> None:
-    series(repo, "apply", str(target))
-    (target / path).write_text((target / path).read_text() + "# mine\n")
-    before = tree_digest(target)
-    assert path in refused(repo, command, str(target))
-    assert tree_digest(target) == before
-    assert f"modified: {path}" in series(repo, "status", str(target))
+def test_refuses_edits_after_apply(repo: Path, small: Path, path: str, command: str) -> None:
+    series(repo, "apply", str(small))
+    (small / path).write_text((small / path).read_text() + "# mine\n")
+    before = tree_digest(small)
+    assert path in refused(repo, command, str(small))
+    assert tree_digest(small) == before
+    assert f"modified: {path}" in series(repo, "status", str(small))
 
 
-def test_refuses_a_foreign_file_in_the_way(repo: Path, target: Path) -> None:
-    (target / OWN).parent.mkdir()
-    (target / OWN).write_text("theirs\n")
-    before = tree_digest(target)
-    assert OWN in refused(repo, "apply", str(target))
-    assert tree_digest(target) == before
+def test_refuses_a_foreign_file_in_the_way(repo: Path, small: Path) -> None:
+    (small / OWN).parent.mkdir()
+    (small / OWN).write_text("theirs\n")
+    before = tree_digest(small)
+    assert OWN in refused(repo, "apply", str(small))
+    assert tree_digest(small) == before
 
 
-def test_refuses_a_link(repo: Path, target: Path, pristine: Path) -> None:
-    (target / ALONE).unlink()
-    (target / ALONE).symlink_to(pristine / ALONE)
-    before = tree_digest(target)
-    assert ALONE in refused(repo, "apply", str(target))
-    assert tree_digest(target) == before
+def test_refuses_a_link(repo: Path, small: Path, pristine: Path) -> None:
+    (small / ALONE).unlink()
+    (small / ALONE).symlink_to(pristine / ALONE)
+    before = tree_digest(small)
+    assert ALONE in refused(repo, "apply", str(small))
+    assert tree_digest(small) == before
 
 
-def test_refuses_a_package_built_from_the_fork(repo: Path, target: Path) -> None:
-    version = target / "sglang/_version.py"
+def test_refuses_a_package_built_from_the_fork(repo: Path, small: Path) -> None:
+    version = small / "sglang/_version.py"
     version.unlink()
     version.write_bytes(Repository(repo).version_file())
-    assert "built from this fork" in refused(repo, "apply", str(target))
-    assert "built from this fork" in series(repo, "status", str(target))
+    assert "built from this fork" in refused(repo, "apply", str(small))
+    assert "built from this fork" in series(repo, "status", str(small))
 
 
 def test_refuses_what_is_no_package(repo: Path, tmp_path: Path) -> None:
@@ -322,7 +324,7 @@ def test_killed_at_every_step(repo: Path, small: Path, tmp_path: Path, command: 
             assert tree_digest(victim) == after
             break
         assert code == -signal.SIGKILL
-        series(repo, "status", str(victim))
+        commands.recover(Target(victim, Repository(repo)))
         assert tree_digest(victim) in (before, after), step
     assert code == 0
     assert unfinished > 10
@@ -342,7 +344,7 @@ def test_a_failing_disk_undoes_at_once(
     repo: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = tree_digest(small)
-    real, calls = transaction.os.fsync, 0
+    real, calls = os.fsync, 0
 
     def full_disk(handle: int) -> None:
         nonlocal calls
@@ -351,7 +353,7 @@ def test_a_failing_disk_undoes_at_once(
             raise OSError(28, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(transaction.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         transaction.commit(small, dict.fromkeys(SMALL, b"new"))
     assert calls >= 4
@@ -364,7 +366,7 @@ def test_an_edit_after_a_kill_is_not_lost(repo: Path, small: Path) -> None:
         stopped(repo, small, "apply", step, signal.SIGKILL)
         if "# one" in (small / ARGS).read_text():
             break
-        series(repo, "status", str(small))
+        commands.recover(Target(small, Repository(repo)))
     (small / ARGS).write_text("mine\n")
     assert ARGS in refused(repo, "status", str(small))
     assert (small / ARGS).read_text() == "mine\n"

@@ -47,6 +47,17 @@ def tree_digest(root: Path) -> dict[str, str]:
         elif path.is_dir():
             found[key] = "directory"
         else:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[key] = f"{path.stat().st_mode & 0o777:o} {content}"
+            found[key] = f"{path.stat().st_mode & 0o777:o} {_content_hash(path)}"
     return found
+
+
+# Copies are hard links, so most files were hashed before: (inode, time, size) -> hash.
+_hashes: dict[tuple[int, int, int], str] = {}
+
+
+def _content_hash(path: Path) -> str:
+    stat = path.stat()
+    key = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if key not in _hashes:
+        _hashes[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return _hashes[key]
