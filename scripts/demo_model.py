@@ -231,14 +231,17 @@ def _layer(random: np.random.Generator, shape: Shape, prefix: str) -> dict[str, 
     # Sharp attention: it picks a few tokens, where a flat average over a long
     # prompt would be the same for all prompts.
     query = _matrix(random, shape.heads * head, width, scale=3.0)
+    # Loud layers: context outweighs the last letter, which alone would only
+    # say what letter comes next and soon turn in a circle.
+    loud = 5.0 / shape.layers**0.5
     weights = {
         "self_attn.q_proj.weight": query,
         "self_attn.k_proj.weight": _matrix(random, shape.kv_heads * head, width),
         "self_attn.v_proj.weight": _matrix(random, shape.kv_heads * head, width),
-        "self_attn.o_proj.weight": _matrix(random, width, shape.heads * head, scale=3.0),
+        "self_attn.o_proj.weight": _matrix(random, width, shape.heads * head, scale=loud),
         "mlp.gate_proj.weight": _matrix(random, shape.feed_forward, width),
         "mlp.up_proj.weight": _matrix(random, shape.feed_forward, width),
-        "mlp.down_proj.weight": _matrix(random, width, shape.feed_forward, scale=3.0),
+        "mlp.down_proj.weight": _matrix(random, width, shape.feed_forward, scale=loud),
         "input_layernorm.weight": np.ones(width, np.float32),
         "post_attention_layernorm.weight": np.ones(width, np.float32),
     }
@@ -250,11 +253,11 @@ def _layer(random: np.random.Generator, shape: Shape, prefix: str) -> dict[str, 
 def _output(random: np.random.Generator, shape: Shape, embedding: Array) -> Array:
     """Return the output matrix `[vocabulary, width]`."""
     # A token's own embedding lowers its score, so letters seldom double.
-    table = _matrix(random, VOCABULARY, shape.width, scale=3.0) - embedding * np.float32(4 / shape.width)
+    table = _matrix(random, VOCABULARY, shape.width, scale=3.0) - embedding * np.float32(20 / shape.width)
     table[:, 0] = -1_000.0
     for letter in SPOKEN:
         table[ord(letter), 0] = 0.0
-    table[ord(" "), 0] = 3.0
+    table[ord(" "), 0] = 10.0
     return table
 
 
