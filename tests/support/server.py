@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
+import contextlib
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +12,12 @@ from typing import Any
 import httpx
 import openai
 import psutil
+from server_process import ServerProcess
 
-# Later flags win, so that a test may override these.
-BASE_FLAGS = ("--host", "127.0.0.1", "--skip-server-warmup")
+# A test's own first request warms the server up. Later flags win.
+BASE_FLAGS = ("--skip-server-warmup",)
 
-STOP_SECONDS = 15.0
+REQUEST_SECONDS = 120.0
 LOG_TAIL_LINES = 60
 
 
@@ -30,11 +26,7 @@ class ServerFailed(RuntimeError):
 
 
 class Server:
-    """A server of this package on a free port of the loopback interface.
-
-    All its processes share one session, by which they are found, counted and
-    stopped; also those whose parent has gone.
-    """
+    """A server of this package on a free port of the loopback interface."""
 
     def __init__(
         self,
@@ -43,34 +35,40 @@ class Server:
         env: Mapping[str, str] | None = None,
         start_seconds: float = 240.0,
     ) -> None:
-        self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=120.0)
+        self._flags = [*BASE_FLAGS, "--model-path", str(model), *flags]
+        self._env = dict(env or {})
         self._start_seconds = start_seconds
-        self._folder = tempfile.TemporaryDirectory(prefix="server-")
-        self._log = Path(self._folder.name) / "log"
-        self._command = [sys.executable, "-m", "sglang.launch_server", *BASE_FLAGS]
-        self._command += ["--port", str(self.port), "--model-path", str(model), *flags]
-        # SGLang leaves its socket files behind: they go with the folder.
-        self._env = {**os.environ, "TMPDIR": self._folder.name, **(env or {})}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._exit = contextlib.ExitStack()
+        self._log = Path()
+        self._process: ServerProcess | None = None
+        self._http: httpx.Client | None = None
 
     def __enter__(self) -> Server:
-        """Start the server and return when it answers."""
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._env,
-                start_new_session=True,
+        """Start the server and return when it answers.
+
+        Raises ServerFailed where it ends or takes too long.
+        """
+        with contextlib.ExitStack() as starting:
+            folder = starting.enter_context(tempfile.TemporaryDirectory(prefix="server-"))
+            self._log = Path(folder) / "log"
+            # SGLang leaves its socket files behind: they go with the folder.
+            env = {"TMPDIR": folder, **self._env}
+            with self._log.open("wb") as log:
+                process = ServerProcess(self._flags, output=log.fileno(), env=env)
+            starting.callback(process.stop)
+            self._wait(process)
+            self._process = process
+            self._http = starting.enter_context(
+                httpx.Client(base_url=process.url, timeout=REQUEST_SECONDS)
             )
-        try:
-            self._wait_until_healthy(self._process)
-        except BaseException:
-            self.stop()
-            raise
+            self._exit = starting.pop_all()
         return self
+
+    def _wait(self, process: ServerProcess) -> None:
+        try:
+            process.wait_until_ready(self._start_seconds)
+        except (RuntimeError, TimeoutError) as problem:
+            raise ServerFailed(f"{problem}\n{self._log_tail()}") from problem
 
     def __exit__(
         self,
@@ -78,14 +76,41 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the server; add the end of its log to an error."""
+        """Stop every process; show the end of the log where the test failed."""
         if error is not None:
-            error.add_note(self._log_tail()) if hasattr(error, "add_note") else None
-        self.stop()
+            print(self._log_tail())
+        self._exit.close()
+
+    @property
+    def running(self) -> ServerProcess:
+        """The server's processes and where it listens."""
+        assert self._process is not None, "the server runs only inside its with statement"
+        return self._process
+
+    @property
+    def http(self) -> httpx.Client:
+        """A client of the server: `server.http.get("/health")`."""
+        assert self._http is not None, "the server runs only inside its with statement"
+        return self._http
+
+    @property
+    def url(self) -> str:
+        """Where the server listens, without a slash at the end."""
+        return self.running.url
+
+    @property
+    def log(self) -> str:
+        """Everything the server has printed so far."""
+        return self._log.read_text(errors="replace")
 
     def openai(self, api_key: str = "none") -> openai.OpenAI:
         """Return a client of the OpenAI API that does not retry."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, timeout=120.0)
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1",
+            api_key=api_key,
+            max_retries=0,
+            timeout=REQUEST_SECONDS,
+        )
 
     def generate(
         self,
@@ -100,83 +125,25 @@ class Server:
 
         `fields` go into the body (`user_id=...`). Raises httpx.HTTPStatusError.
         """
-        sampling = {"temperature": 0.0, "max_new_tokens": max_new_tokens, "ignore_eos": True}
+        sampling = {
+            "temperature": 0,
+            "max_new_tokens": max_new_tokens,
+            "ignore_eos": True,
+        }
         prompt = {"text": text} if input_ids is None else {"input_ids": input_ids}
-        body = {**prompt, "sampling_params": sampling, **fields}
+        body = {"sampling_params": sampling, **prompt, **fields}
         answer = self.http.post("/generate", json=body, headers=dict(headers or {}))
         answer.raise_for_status()
         return dict(answer.json())
 
-    @property
-    def log(self) -> str:
-        """Everything the server has printed."""
-        return self._log.read_text(errors="replace")
-
-    @property
-    def pid(self) -> int:
-        """The process that was started, leader of the session."""
-        assert self._process is not None, "the server is not started: use it in a with statement"
-        return self._process.pid
-
     def processes(self) -> list[psutil.Process]:
         """Return all living processes of the server."""
-        return [process for process in psutil.process_iter() if self._owns(process)]
-
-    def _owns(self, process: psutil.Process) -> bool:
-        try:
-            return os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            return False
+        return self.running.processes()
 
     def rss(self) -> int:
         """Return the resident bytes of all processes together."""
         return sum(process.memory_info().rss for process in self.processes())
 
-    def stop(self) -> None:
-        """End all processes: ask the first, then kill what is left.
-
-        Raises ServerFailed where a process outlives being killed.
-        """
-        self.http.close()
-        if self._process is None:
-            return
-        self._process.terminate()
-        self._wait_for_end(STOP_SECONDS)
-        for process in self.processes():
-            process.send_signal(signal.SIGKILL)
-        self._wait_for_end(STOP_SECONDS)
-        if left := self.processes():
-            raise ServerFailed(f"processes outlived SIGKILL: {left}")
-        self._process.wait()
-        self._process = None
-        self._folder.cleanup()
-
-    def _wait_for_end(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while self.processes() and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + self._start_seconds
-        while not self._is_healthy():
-            if process.poll() is not None:
-                raise ServerFailed(f"the server ended with code {process.returncode}\n{self._log_tail()}")
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"the server was not up in {self._start_seconds:.0f} s\n{self._log_tail()}")
-            time.sleep(0.1)
-
-    def _is_healthy(self) -> bool:
-        try:
-            return self.http.get("/health").status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
-
     def _log_tail(self) -> str:
         tail = "\n".join(self.log.splitlines()[-LOG_TAIL_LINES:])
         return f"--- end of the server's log ---\n{tail}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
