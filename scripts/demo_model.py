@@ -82,7 +82,9 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--size", choices=sorted(SHAPES), default="tiny")
     parser.add_argument("--seed", type=int, default=0)
@@ -127,11 +129,18 @@ def _is_made(directory: Path, recipe: dict[str, Any]) -> bool:
 
 def _write(directory: Path, shape: Shape, seed: int) -> None:
 
-    save_file(make_weights(shape, seed), directory / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        make_weights(shape, seed),
+        directory / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     make_tokenizer().save(str(directory / "tokenizer.json"))
     _write_json(directory / "config.json", _config(shape))
     _write_json(directory / "tokenizer_config.json", _tokenizer_config(shape))
-    _write_json(directory / "generation_config.json", {"eos_token_id": token_id(END), "pad_token_id": token_id(PAD)})
+    _write_json(
+        directory / "generation_config.json",
+        {"eos_token_id": token_id(END), "pad_token_id": token_id(PAD)},
+    )
     (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE)
 
 
@@ -150,7 +159,9 @@ def make_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    )
     return tokenizer
 
 
@@ -231,14 +242,17 @@ def _layer(random: np.random.Generator, shape: Shape, prefix: str) -> dict[str, 
     # Sharp attention: it picks a few tokens, where a flat average over a long
     # prompt would be the same for all prompts.
     query = _matrix(random, shape.heads * head, width, scale=3.0)
+    # Loud layers: context outweighs the last letter, which alone would only
+    # say what letter comes next and soon turn in a circle.
+    loud = 5.0 / shape.layers**0.5
     weights = {
         "self_attn.q_proj.weight": query,
         "self_attn.k_proj.weight": _matrix(random, shape.kv_heads * head, width),
         "self_attn.v_proj.weight": _matrix(random, shape.kv_heads * head, width),
-        "self_attn.o_proj.weight": _matrix(random, width, shape.heads * head, scale=3.0),
+        "self_attn.o_proj.weight": _matrix(random, width, shape.heads * head, scale=loud),
         "mlp.gate_proj.weight": _matrix(random, shape.feed_forward, width),
         "mlp.up_proj.weight": _matrix(random, shape.feed_forward, width),
-        "mlp.down_proj.weight": _matrix(random, width, shape.feed_forward, scale=3.0),
+        "mlp.down_proj.weight": _matrix(random, width, shape.feed_forward, scale=loud),
         "input_layernorm.weight": np.ones(width, np.float32),
         "post_attention_layernorm.weight": np.ones(width, np.float32),
     }
@@ -250,11 +264,13 @@ def _layer(random: np.random.Generator, shape: Shape, prefix: str) -> dict[str, 
 def _output(random: np.random.Generator, shape: Shape, embedding: Array) -> Array:
     """Return the output matrix `[vocabulary, width]`."""
     # A token's own embedding lowers its score, so letters seldom double.
-    table = _matrix(random, VOCABULARY, shape.width, scale=3.0) - embedding * np.float32(4 / shape.width)
+    table = _matrix(random, VOCABULARY, shape.width, scale=3.0) - embedding * np.float32(
+        20 / shape.width
+    )
     table[:, 0] = -1_000.0
     for letter in SPOKEN:
         table[ord(letter), 0] = 0.0
-    table[ord(" "), 0] = 3.0
+    table[ord(" "), 0] = 10.0
     return table
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import xgrammar
-
 from sglang.srt.constrained import xgrammar_backend
 
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-
 from sglang.srt.mem_cache.pool_host import common, mha, mla
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from sglang.srt.mem_cache.allocator.paged import (
     PagedTokenToKVPoolAllocator,
     alloc_extend_naive,
@@ -15,9 +14,7 @@ from sglang.srt.utils import get_num_new_pages
 class CpuMLATokenToKVPool(MLATokenToKVPool):
     """Latent KV pool: one row `[1, kv_lora_rank + qk_rope_head_dim]` per slot."""
 
-    def __init__(
-        self, *args: object, index_head_dim: int | None = None, **kwargs: object
-    ) -> None:
+    def __init__(self, *args: object, index_head_dim: int | None = None, **kwargs: object) -> None:
         # SGLang hands index_head_dim to every out-of-tree MLA pool; it is for
         # sparse-attention models alone, which have a pool of their own.
         if index_head_dim is not None:

@@ -1,0 +1,53 @@
+# Variables: PORT HOST MODEL ARGS (for serve), PYTHON (to make the environment).
+PYTHON ?= python3
+PORT ?= 30000
+HOST ?= 127.0.0.1
+MODEL ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+TESTABLE := $(VENV)/testable
+DEVICE = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
+SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches python -type f ! -name '*.pyc')
+
+.DEFAULT_GOAL := help
+.PHONY: help serve demo install test test-fast lint clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+serve: $(INSTALLED) ## Serve a model on PORT, to many users (PORT= HOST= MODEL= ARGS=)
+	@exec $(BIN)/python scripts/serve.py --host $(HOST) --port $(PORT) $(if $(MODEL),--model $(MODEL)) -- $(ARGS)
+
+demo: $(INSTALLED) ## Play a short conversation of three users and show what each finds cached
+	@exec $(BIN)/python scripts/demo.py
+
+install: $(INSTALLED) ## Make .venv and install the fork into it
+
+test: $(TESTABLE) ## Run every test
+	$(BIN)/python -m pytest -v tests
+
+test-fast: $(TESTABLE) ## Run the tests that start no server
+	$(BIN)/python -m pytest -v -m "not server" tests
+
+lint: $(TESTABLE) ## Check style and types
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) .models build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install '.[$(DEVICE)]'
+	touch $@
+
+# The fork is installed by now; pip takes the extra's list from what it finds.
+$(TESTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install 'sglang[test]'
+	touch $@

@@ -1,0 +1,126 @@
+"""Start an SGLang server, wait for it, and leave no process of it behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+import httpx
+import psutil
+
+STOP_SECONDS = 15.0
+
+
+class ServerEnded(RuntimeError):
+    """The server ended before it was ready; `code` is its exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the server ended with code {code} before it was ready")
+        self.code = code
+
+
+class ServerProcess:
+    """A server in a session of its own.
+
+    By the session all its processes are found, also those whose parent has
+    gone; and Ctrl-C in a terminal reaches the starter alone, who can then end
+    them in order.
+    """
+
+    def __init__(
+        self,
+        flags: Sequence[str],
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        output: IO[bytes] | int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the server. Later `flags` win; `output` takes stdout and stderr."""
+        self.port = free_port() if port is None else port
+        # A server that listens everywhere is asked on the loopback.
+        local = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+        self.url = f"http://{local}:{self.port}"
+        command = [sys.executable, "-m", "sglang.launch_server"]
+        command += ["--host", host, "--port", str(self.port), *flags]
+        self.popen = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            start_new_session=True,
+        )
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Return when `/health` answers 200.
+
+        Raises ServerEnded where the server ends instead, and TimeoutError.
+        """
+        deadline = time.monotonic() + seconds
+        with httpx.Client(base_url=self.url, timeout=30.0) as http:
+            while not _is_healthy(http):
+                if (code := self.popen.poll()) is not None:
+                    raise ServerEnded(code)
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the server was not ready in {seconds:.0f} s")
+                time.sleep(0.1)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all living processes of the server."""
+        return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            return (
+                os.getsid(process.pid) == self.popen.pid
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
+
+    def stop(self) -> None:
+        """End all processes: ask the first, then kill what is left.
+
+        Raises RuntimeError where a process outlives that.
+        """
+        self.popen.terminate()
+        self._wait_for_end()
+        for process in self.processes():
+            _kill(process)
+        self._wait_for_end()
+        if left := self.processes():
+            raise RuntimeError(f"processes of the server outlived SIGKILL: {left}")
+        self.popen.wait()
+
+    def _wait_for_end(self) -> None:
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.processes() and time.monotonic() < deadline:
+            self.popen.poll()
+            time.sleep(0.05)
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_healthy(http: httpx.Client) -> bool:
+    try:
+        return http.get("/health").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.send_signal(signal.SIGKILL)
+    except psutil.NoSuchProcess:
+        pass
