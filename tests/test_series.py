@@ -299,7 +299,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def stopped(repo: Path, target: Path, command: str, step: int, number: int) -> int:
-    arguments = [str(step), str(number), str(target), str(SERIES)]
+    arguments = [str(step), str(int(number)), str(target), str(SERIES)]
     arguments += ["--repo", str(repo), command, str(target)]
     run = [sys.executable, "-S", "-E", "-c", STOPPER, *arguments]
     return subprocess.run(run, capture_output=True, check=False, timeout=60).returncode
