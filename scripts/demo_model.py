@@ -122,7 +122,8 @@ def _is_made(directory: Path, recipe: dict[str, Any]) -> bool:
     marker = directory / RECIPE_FILE
     if not marker.exists():
         raise FileExistsError(
-            f"{directory} is not empty and holds no demo model: name another directory, or empty this one"
+            f"{directory} is not empty and holds no demo model: "
+            "name another directory, or empty this one"
         )
     return bool(json.loads(marker.read_text()) == recipe)
 
