@@ -18,6 +18,7 @@ from pathlib import Path
 
 import demo_model
 import openai
+from openai.types.chat import ChatCompletionMessageParam as Message
 from serve import CACHE_FLAGS, TENANT_FLAGS
 from server_process import ServerEnded, ServerProcess
 
@@ -88,11 +89,11 @@ def _parser() -> argparse.ArgumentParser:
 def _play(client: openai.OpenAI) -> list[Row]:
     # The first long prompt pays for memory that later ones find ready.
     _ask(client, "warm-up", "", [{"role": "user", "content": SYSTEM[::-1]}])
-    conversations: dict[str, list[dict[str, str]]] = {}
+    conversations: dict[str, list[Message]] = {}
     rows = []
     for user, words, act in SCRIPT:
-        start = [{"role": "system", "content": SYSTEM}]
-        messages = conversations.setdefault(user, start)
+        start: Message = {"role": "system", "content": SYSTEM}
+        messages = conversations.setdefault(user, [start])
         messages.append({"role": "user", "content": words})
         row, reply = _ask(client, user, act, messages)
         messages.append({"role": "assistant", "content": reply})
@@ -100,16 +101,14 @@ def _play(client: openai.OpenAI) -> list[Row]:
     return rows
 
 
-def _ask(
-    client: openai.OpenAI, user: str, act: str, messages: list[dict[str, str]]
-) -> tuple[Row, str]:
+def _ask(client: openai.OpenAI, user: str, act: str, messages: list[Message]) -> tuple[Row, str]:
     started = time.perf_counter()
     first_token_at = None
     reply = ""
     usage = None
     for chunk in client.chat.completions.create(
         model="demo",
-        messages=messages,  # type: ignore[arg-type]
+        messages=messages,
         max_tokens=REPLY_TOKENS,
         temperature=0,
         stream=True,

@@ -122,7 +122,8 @@ def _is_made(directory: Path, recipe: dict[str, Any]) -> bool:
     marker = directory / RECIPE_FILE
     if not marker.exists():
         raise FileExistsError(
-            f"{directory} is not empty and holds no demo model: name another directory, or empty this one"
+            f"{directory} is not empty and holds no demo model: "
+            "name another directory, or empty this one"
         )
     return bool(json.loads(marker.read_text()) == recipe)
 
@@ -226,7 +227,9 @@ def make_weights(shape: Shape, seed: int) -> dict[str, Array]:
 
 def _matrix(random: np.random.Generator, rows: int, columns: int, scale: float = 1.0) -> Array:
     """Return a matrix that keeps the size of what it multiplies, times `scale`."""
-    return random.standard_normal((rows, columns), np.float32) * np.float32(scale / columns**0.5)
+    table: Array = random.standard_normal((rows, columns), np.float32)
+    table *= np.float32(scale / columns**0.5)
+    return table
 
 
 def _embedding(random: np.random.Generator, shape: Shape) -> Array:
@@ -264,9 +267,8 @@ def _layer(random: np.random.Generator, shape: Shape, prefix: str) -> dict[str, 
 def _output(random: np.random.Generator, shape: Shape, embedding: Array) -> Array:
     """Return the output matrix `[vocabulary, width]`."""
     # A token's own embedding lowers its score, so letters seldom double.
-    table = _matrix(random, VOCABULARY, shape.width, scale=3.0) - embedding * np.float32(
-        20 / shape.width
-    )
+    table = _matrix(random, VOCABULARY, shape.width, scale=3.0)
+    table -= embedding * np.float32(20 / shape.width)
     table[:, 0] = -1_000.0
     for letter in SPOKEN:
         table[ord(letter), 0] = 0.0

@@ -32,7 +32,7 @@ TENANT_FLAGS = ("--enable-tenant-cache", "--tenant-mode", "isolated")
 # Plenty for a demo, and next to nothing for the machine.
 DEMO_FLAGS = ("--served-model-name", "demo", "--max-total-tokens", "65536")
 
-ERROR_LINE = re.compile(r"^(?:\S+: )?(?:\w+\.)*\w*(?:Error|Exception)\b.*")
+ERROR_LINE = re.compile(r"^(?:\S+: )?(?:[\w.]*(?:Error|Exception)\b|[\w. -]+: error: ).*")
 
 READY = """
 The server is ready at {url}. Ask it, as user alice:
@@ -42,9 +42,11 @@ curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{
   "messages": [{{"role": "user", "content": "What do you remember of bob?"}}]
 }}'
 
-Ask twice: the answer's "cached_tokens" counts what alice's own prompts left in
-the cache. With "user_id": "bob" it starts from nothing. Ctrl-C ends the server.
+Ask twice: the answer's "cached_tokens" counts what she found in the cache.
+{sharing} Ctrl-C ends the server.
 """
+ISOLATED = 'With "user_id": "bob" it starts from nothing.'
+SHARED = "Every user finds what any other left there."
 
 
 def main() -> int:
@@ -59,7 +61,7 @@ def main() -> int:
     )
     output = _Output(server.popen.stdout)
     try:
-        return _serve(server, output, arguments.model or "demo")
+        return _serve(server, output, _ready_text(server.url, arguments))
     except KeyboardInterrupt:
         print("\nEnding the server.", flush=True)
         return 0
@@ -98,14 +100,19 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
     return [*flags, *arguments.flags]
 
 
-def _serve(server: ServerProcess, output: _Output, model: str) -> int:
+def _ready_text(url: str, arguments: argparse.Namespace) -> str:
+    sharing = SHARED if arguments.plain else ISOLATED
+    return READY.format(url=url, model=arguments.model or "demo", sharing=sharing)
+
+
+def _serve(server: ServerProcess, output: _Output, ready: str) -> int:
     try:
         server.wait_until_ready(START_SECONDS)
     except ServerEnded as ended:
         output.finish()
         print(f"\nThe server did not start. {output.cause()}", file=sys.stderr)
         return _exit_code(ended.code)
-    print(READY.format(url=server.url, model=model), flush=True)
+    print(ready, flush=True)
     code = server.popen.wait()
     output.finish()
     print(f"\nThe server ended by itself. {output.cause()}", file=sys.stderr)

@@ -19,6 +19,7 @@ POOL_TOKENS = 2_048
 PROMPTS = [f"{number} {word} " * 160 for number, word in enumerate(("ant", "bee", "cat", "dog"))]
 HICACHE = (
     "--enable-hierarchical-cache",
+    "--enable-cache-report",
     "--hicache-ratio",
     "8",
     "--max-total-tokens",

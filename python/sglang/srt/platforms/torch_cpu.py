@@ -62,9 +62,10 @@ class TorchCpuPlatform(CpuDeviceMixin, SRTPlatform):
 
     def init_backend(self) -> None:
         """Supply what SGLang has as CUDA kernels only; once per worker."""
-        from sglang.srt.platforms import torch_cpu_grammar, torch_cpu_hicache
+        from sglang.srt.platforms import torch_cpu_grammar, torch_cpu_hicache, torch_cpu_mla
 
         torch_cpu_hicache.install()
+        torch_cpu_mla.install()
         torch_cpu_grammar.install()
 
     def get_device(self, device_id: int = 0) -> str:

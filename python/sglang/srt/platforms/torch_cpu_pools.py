@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from sglang.srt.mem_cache.allocator.paged import (
     PagedTokenToKVPoolAllocator,
@@ -9,6 +11,9 @@ from sglang.srt.mem_cache.allocator.paged import (
 )
 from sglang.srt.mem_cache.memory_pool import MLATokenToKVPool
 from sglang.srt.utils import get_num_new_pages
+
+if TYPE_CHECKING:
+    from sglang.srt.layers.radix_attention import RadixAttention
 
 
 class CpuMLATokenToKVPool(MLATokenToKVPool):
@@ -36,7 +41,7 @@ class CpuMLATokenToKVPool(MLATokenToKVPool):
 
     def get_mla_kv_buffer(
         self,
-        layer: object,
+        layer: RadixAttention,
         loc: torch.Tensor,
         dst_dtype: torch.dtype | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,6 +56,8 @@ class CpuMLATokenToKVPool(MLATokenToKVPool):
 
 class CpuPagedAllocator(PagedTokenToKVPoolAllocator):
     """Page allocator whose arithmetic is PyTorch; any page size, 1 included."""
+
+    free_pages: torch.Tensor
 
     def alloc_extend(
         self,
