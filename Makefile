@@ -32,10 +32,11 @@ test: $(TESTABLE) ## Run every test
 test-fast: $(TESTABLE) ## Run the tests that start no server
 	$(BIN)/python -m pytest -v -m "not server" tests
 
-lint: $(TESTABLE) ## Check style and types
+lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/python patches/series.py verify
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) .models build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -49,7 +49,8 @@ class MetadataHook(MetadataHookInterface):
         base, extras = split_requirements(theirs)
         entry_points = read_entry_points(upstream)
         metadata["version"] = Repository(root).version
-        metadata["dependencies"] = without_cuda(base, settings["cuda-only"], settings["loosened"])
+        mine = without_cuda(base, settings["cuda-only"], settings["loosened"])
+        metadata["dependencies"] = [*mine, *settings["added"]]
         metadata["optional-dependencies"] = {**extras, "cuda": base, **settings["extras"]}
         metadata["scripts"] = entry_points.pop("console_scripts")
         metadata["entry-points"] = {**entry_points, **settings["entry-points"]}

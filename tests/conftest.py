@@ -15,11 +15,6 @@ sys.path.append(str(REPOSITORY / "scripts"))
 import demo_model  # noqa: E402
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker of the tests that start a server."""
-    config.addinivalue_line("markers", "server: starts a real server (slow)")
-
-
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny model, made once."""

@@ -45,6 +45,8 @@ def _choose_backends(args: ServerArgs) -> None:
         args.attention_backend = "torch_native"
     # There is no second queue on which the scheduler could run ahead.
     args.disable_overlap_schedule = True
+    # The scheduler runs on the cores that compute: idle, it must not spin on one.
+    args.sleep_on_idle = True
     # The plain pool serves sliding windows by a mask; out-of-tree platforms
     # have no hook for SGLang's two-pool layout.
     args.disable_hybrid_swa_memory = True
