@@ -14,6 +14,7 @@ import logging
 import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import orjson
 from starlette.datastructures import Headers, QueryParams
@@ -22,6 +23,7 @@ from starlette.responses import JSONResponse
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.identity import (
+    BODY_FIELDS,
     Asker,
     Resolver,
     bearer,
@@ -86,7 +88,7 @@ class Door:
                 self._require_admin(scope)
             return receive
         # Without a body (GET /v1/responses/ID) the query makes the claim.
-        body: dict[str, Any] = dict(QueryParams(scope.get("query_string", b"")))
+        body = _take_claims(scope)
         if scope.get("method") in ("POST", "PUT"):
             body, receive = await _read(headers, receive)
         asker = resolver.resolve(headers, body)
@@ -167,6 +169,15 @@ def _reload(resolver: Resolver, path: str) -> None:
         logger.info("Tenant config reloaded: %d keys.", len(resolver.config.holders))
 
 
+def _take_claims(scope: Scope) -> dict[str, Any]:
+    """The query. What it says of users is taken out: the access log prints the rest."""
+    query = QueryParams(scope.get("query_string", b""))
+    rest = [(name, value) for name, value in query.multi_items() if name not in BODY_FIELDS]
+    if len(rest) < len(query.multi_items()):
+        scope["query_string"] = urlencode(rest).encode()
+    return dict(query)
+
+
 async def _read(
     headers: Sequence[tuple[bytes, bytes]], receive: Receive
 ) -> tuple[dict[str, Any], Receive]:
@@ -175,7 +186,7 @@ async def _read(
     Anything but a JSON object claims nothing, which is the safe side; whether it is an
     error is the handler's to say.
     """
-    if not Headers(raw=list(headers)).get("content-type", "json").count("json"):
+    if not Headers(raw=list(headers)).get("content-type", "json").lower().count("json"):
         return {}, receive
     chunks: list[bytes] = []
     message: Message = {"type": "http.request", "more_body": True}
