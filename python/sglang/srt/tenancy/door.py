@@ -55,6 +55,14 @@ _asker: contextvars.ContextVar[Asker | None] = contextvars.ContextVar("asker", d
 # Probes and scrapers carry no identity, in upstream neither a key.
 _OPEN_PATHS = ("/health", "/metrics", "/ping")
 
+# Open in upstream to every user, though they tell the admin key, or change what all get.
+_OPERATORS_PATHS = (
+    "/server_info",
+    "/get_server_info",
+    "/set_trace_level",
+    "/load_lora_adapter_from_tensors",
+)
+
 
 class Door:
     """ASGI middleware that resolves who asks. Inert until ``open`` finds the feature on."""
@@ -100,6 +108,8 @@ class Door:
     def _auth_level(self, scope: Scope) -> AuthLevel:
         if scope["type"] != "http":
             return AuthLevel.NORMAL
+        if scope["path"].endswith(_OPERATORS_PATHS):
+            return AuthLevel.ADMIN_OPTIONAL
         return _get_auth_level_from_app_and_scope(self.routes, scope)
 
     def _require_admin(self, scope: Scope) -> None:
@@ -153,10 +163,10 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
             "name any user. Bind them with --tenant-config or --tenant-header."
         )
     # Imported here: with the feature off, the server has no endpoint more than upstream.
-    from sglang.srt.tenancy.admin import router
+    from sglang.srt.tenancy.admin import add_routes
     from sglang.srt.tenancy.selftest import prove_at_startup
 
-    app.include_router(router)
+    add_routes(app)
     await prove_at_startup(app, options)
 
 
