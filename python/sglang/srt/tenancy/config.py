@@ -64,7 +64,7 @@ class TenantConfig:
         try:
             return _parse(tomllib.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ConfigError) as error:
-            raise ConfigError(f"{path}: {error}") from None
+            raise ConfigError(f"--tenant-config {path}: {error}") from None
 
 
 def _parse(data: dict[str, Any]) -> TenantConfig:

@@ -14,11 +14,13 @@ import logging
 import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import orjson
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.identity import (
+    BODY_FIELDS,
     Asker,
     Resolver,
     bearer,
@@ -50,6 +52,14 @@ _asker: contextvars.ContextVar[Asker | None] = contextvars.ContextVar("asker", d
 
 # Probes and scrapers carry no identity, in upstream neither a key.
 _OPEN_PATHS = ("/health", "/metrics", "/ping")
+
+# Open in upstream to every user, though they tell the admin key, or change what all get.
+_OPERATORS_PATHS = (
+    "/server_info",
+    "/get_server_info",
+    "/set_trace_level",
+    "/load_lora_adapter_from_tensors",
+)
 
 
 class Door:
@@ -84,7 +94,7 @@ class Door:
                 self._require_admin(scope)
             return receive
         # Without a body (GET /v1/responses/ID) the query makes the claim.
-        body: dict[str, Any] = dict(QueryParams(scope.get("query_string", b"")))
+        body = _take_claims(scope)
         if scope.get("method") in ("POST", "PUT"):
             body, receive = await _read(headers, receive)
         asker = resolver.resolve(headers, body)
@@ -96,6 +106,8 @@ class Door:
     def _auth_level(self, scope: Scope) -> AuthLevel:
         if scope["type"] != "http":
             return AuthLevel.NORMAL
+        if scope["path"].endswith(_OPERATORS_PATHS):
+            return AuthLevel.ADMIN_OPTIONAL
         return _get_auth_level_from_app_and_scope(self.routes, scope)
 
     def _require_admin(self, scope: Scope) -> None:
@@ -149,10 +161,10 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
             "name any user. Bind them with --tenant-config or --tenant-header."
         )
     # Imported here: with the feature off, the server has no endpoint more than upstream.
-    from sglang.srt.tenancy.admin import router
+    from sglang.srt.tenancy.admin import add_routes
     from sglang.srt.tenancy.selftest import prove_at_startup
 
-    app.include_router(router)
+    add_routes(app)
     await prove_at_startup(app, options)
 
 
@@ -165,6 +177,15 @@ def _reload(resolver: Resolver, path: str) -> None:
         logger.info("Tenant config reloaded: %d keys.", len(resolver.config.holders))
 
 
+def _take_claims(scope: Scope) -> dict[str, Any]:
+    """The query. What it says of users is taken out: the access log prints the rest."""
+    query = QueryParams(scope.get("query_string", b""))
+    rest = [(name, value) for name, value in query.multi_items() if name not in BODY_FIELDS]
+    if len(rest) < len(query.multi_items()):
+        scope["query_string"] = urlencode(rest).encode()
+    return dict(query)
+
+
 async def _read(
     headers: Sequence[tuple[bytes, bytes]], receive: Receive
 ) -> tuple[dict[str, Any], Receive]:
@@ -173,7 +194,7 @@ async def _read(
     Anything but a JSON object claims nothing, which is the safe side; whether it is an
     error is the handler's to say.
     """
-    if not Headers(raw=list(headers)).get("content-type", "json").count("json"):
+    if not Headers(raw=list(headers)).get("content-type", "json").lower().count("json"):
         return {}, receive
     chunks: list[bytes] = []
     message: Message = {"type": "http.request", "more_body": True}

@@ -46,7 +46,8 @@ class Asker:
     @property
     def owner(self) -> str:
         """Whom state outside the tree (sessions, stored responses) belongs to."""
-        return self.user_ids if isinstance(self.user_ids, str) else SHARED_ANONYMOUS
+        users = _each(self.user_ids)
+        return users[0] or SHARED_ANONYMOUS if len(users) == 1 else SHARED_ANONYMOUS
 
 
 class Resolver:

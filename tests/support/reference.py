@@ -1,0 +1,28 @@
+"""The demo model, run by transformers: an opinion of what the engine should have said."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+# How far below the best logit a token may lie. Rounding moves logits by 1e-4; a prefix
+# with one wrong letter in it by whole units.
+TOLERANCE = 0.01
+
+
+@cache
+def _model(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def is_greedy(folder: Path, prompt: list[int], output: list[int]) -> bool:
+    """Whether every token of ``output`` is the most likely one after those before it."""
+    tokens = torch.tensor([prompt + output])
+    with torch.no_grad():
+        logits = _model(folder)(tokens).logits[0, len(prompt) - 1 : -1]
+    chosen = logits.gather(1, torch.tensor(output)[:, None])[:, 0]
+    return bool((logits.max(dim=1).values - chosen <= TOLERANCE).all())

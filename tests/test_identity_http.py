@@ -1,0 +1,323 @@
+"""Who is asking: keys, the gateway's header and body fields, over HTTP, and what is refused.
+
+The server takes no anonymous requests. It knows Alice by a key, Bob by the hash of one,
+and a gateway that may speak for anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import AuthenticationError, BadRequestError, PermissionDeniedError
+from support.asks import DOORS, Asker, http
+from support.prompts import fresh_prompt, fresh_user
+from support.server import Server
+
+pytestmark = pytest.mark.server
+
+HEADER = "X-Demo-User"
+
+
+def fresh_key() -> str:
+    return f"sk-{secrets.token_hex(12)}"
+
+
+@dataclass
+class Cast:
+    """Users and keys of one server."""
+
+    alice: str = field(default_factory=lambda: fresh_user("alice"))
+    bob: str = field(default_factory=lambda: fresh_user("bob"))
+    alice_key: str = field(default_factory=fresh_key)
+    bob_key: str = field(default_factory=fresh_key)
+    gateway_key: str = field(default_factory=fresh_key)
+    admin_key: str = field(default_factory=fresh_key)
+
+    def config(self, **more_keys: str) -> str:
+        """The tenant config file; ``more_keys`` are users and a key of each."""
+        users = "".join(f'[users."{user}"]\nkeys = ["{key}"]\n' for user, key in more_keys.items())
+        return f"""
+            [users."{self.alice}"]
+            keys = ["{self.alice_key}"]
+            [users."{self.bob}"]
+            key_hashes = ["{hashlib.sha256(self.bob_key.encode()).hexdigest()}"]
+            [gateway]
+            keys = ["{self.gateway_key}"]
+            {users}"""
+
+
+@pytest.fixture(scope="module")
+def cast() -> Cast:
+    return Cast()
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory: pytest.TempPathFactory, cast: Cast) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tenants.toml"
+    path.write_text(cast.config())
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, cast: Cast, config_file: Path) -> Iterator[Server]:
+    with Server(
+        tiny_model,
+        *("--enable-tenant-cache", "--tenant-mode", "isolated", "--enable-cache-report"),
+        *("--tenant-config", str(config_file), "--tenant-header", HEADER),
+        *("--tenant-anonymous", "reject", "--admin-api-key", cast.admin_key),
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def alice(server: Server, cast: Cast) -> Asker:
+    return Asker(server, cast.alice_key)
+
+
+@pytest.fixture
+def bob(server: Server, cast: Cast) -> Asker:
+    return Asker(server, cast.bob_key)
+
+
+@pytest.fixture
+def gateway(server: Server, cast: Cast) -> Asker:
+    return Asker(server, cast.gateway_key)
+
+
+def speaking_for(gateway: Asker, user: str) -> Asker:
+    return Asker(gateway.server, gateway.key, {HEADER: user})
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_key_is_its_holder(alice: Asker, bob: Asker, door: str) -> None:
+    prompt = fresh_prompt()
+    alice.ask(door, prompt)
+    assert not bob.ask(door, prompt).hit
+    assert alice.ask(door, prompt).hit
+    assert bob.ask(door, prompt).hit
+
+
+def test_a_key_in_anthropics_header(alice: Asker) -> None:
+    prompt = fresh_prompt()
+    alice.ask("generate", prompt)
+    other_way = Asker(alice.server, headers={"x-api-key": alice.key or ""})
+    assert other_way.ask("generate", prompt).hit
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_holder_may_claim_nobody_else(alice: Asker, cast: Cast, door: str) -> None:
+    prompt = fresh_prompt()
+    alice.ask(door, prompt, user_id=cast.alice)
+    assert alice.ask(door, prompt).hit
+    for claim in (cast.bob, [cast.bob], fresh_user()):
+        assert_refused(alice, door, 403, "user_id", user_id=claim)
+    claimant = Asker(alice.server, alice.key, {HEADER: cast.bob})
+    assert_refused(claimant, door, 403, HEADER)
+
+
+def assert_refused(asker: Asker, door: str, status: int, param: str, **body: Any) -> None:
+    """The answer has that status, names ``param``, and is OpenAI's error of that status."""
+    if door.startswith("generate"):
+        request = {"text": "x", "stream": door.endswith("streaming")} | body
+        assert_error(asker.post("/generate", request), status, param)
+        return
+    errors = {400: BadRequestError, 401: AuthenticationError, 403: PermissionDeniedError}
+    with pytest.raises(errors[status], match=param) as caught:
+        asker.ask(door, "x", **body)
+    assert caught.value.param == param
+
+
+def assert_error(response: httpx.Response, status: int, param: str) -> None:
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (status, status, param)
+    assert param in error["message"]
+
+
+def test_tags_of_a_holder_are_no_claims(alice: Asker, bob: Asker, cast: Cast) -> None:
+    prompt = fresh_prompt()
+    alice.ask("chat", prompt, user=cast.bob, safety_identifier=fresh_user())
+    assert not bob.ask("chat", prompt).hit
+    assert alice.ask("chat", prompt).hit
+
+
+def test_the_gateway_names_users(gateway: Asker, alice: Asker, cast: Cast) -> None:
+    prompt, dora = fresh_prompt(), fresh_user()
+    speaking_for(gateway, dora).ask("chat", prompt)
+    assert speaking_for(gateway, fresh_user()).ask("chat", prompt).cached == 0
+    assert not speaking_for(gateway, cast.alice).ask("chat", prompt).hit
+    assert speaking_for(gateway, dora).ask("chat", prompt).hit
+    assert alice.ask("chat", prompt).hit, "the gateway spoke for her"
+
+
+def test_the_header_wins_over_the_body(gateway: Asker) -> None:
+    prompt, dora, eve = fresh_prompt(), fresh_user(), fresh_user()
+    speaking_for(gateway, dora).ask("generate", prompt, user_id=eve)
+    assert gateway.ask("generate", prompt, user_id=eve).cached == 0
+    assert gateway.ask("generate", prompt, user_id=dora).hit
+
+
+@pytest.mark.parametrize("door", ["completions", "chat streaming", "responses"])
+def test_body_fields_in_their_order(gateway: Asker, door: str) -> None:
+    one, two, three = fresh_user(), fresh_user(), fresh_user()
+    for fields, known_as in (
+        ({"user": three, "safety_identifier": two, "user_id": one}, one),
+        ({"user": three, "safety_identifier": two}, two),
+        ({"user": three}, three),
+    ):
+        prompt = fresh_prompt()
+        gateway.ask(door, prompt, **fields)
+        for user in (one, two, three):
+            assert gateway.ask(door, prompt, user_id=user).hit == (user == known_as)
+
+
+BAD_USERS = ["", "a b", "ä", "a\n", "?anonymous", "x" * 129, 5, True, {"a": 1}]
+
+
+@pytest.mark.parametrize("user", BAD_USERS, ids=repr)
+@pytest.mark.parametrize("field", ["user_id", "safety_identifier", "user"])
+def test_a_bad_user_is_refused(gateway: Asker, field: str, user: Any) -> None:
+    for door in ("generate streaming", "chat"):
+        assert_refused(gateway, door, 400, field, **{field: user})
+
+
+def test_the_longest_user_is_taken(gateway: Asker) -> None:
+    prompt, longest = fresh_prompt(), fresh_user().ljust(128, "x")
+    gateway.ask("generate", prompt, user_id=longest)
+    assert gateway.ask("generate", prompt, user_id=longest).hit
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("user_id", ["a", 5]), ("user_id", ["a", "b"]), ("user_id", []), ("user", ["a"])],
+)
+def test_a_bad_list_of_users_is_refused(gateway: Asker, door: str, field: str, value: Any) -> None:
+    assert_refused(gateway, door, 400, field, **{field: value})
+
+
+@pytest.mark.parametrize("scope", ["public", "", 1, ["none"]])
+def test_a_bad_scope_is_refused(alice: Asker, scope: Any) -> None:
+    for door in ("generate streaming", "responses"):
+        assert_refused(alice, door, 400, "cache_scope", cache_scope=scope)
+
+
+def test_a_bad_header_is_refused(gateway: Asker) -> None:
+    assert_refused(speaking_for(gateway, "a b"), "chat", 400, HEADER)
+    twice = [(HEADER, fresh_user()), (HEADER, fresh_user()), *gateway.all_headers.items()]
+    url = gateway.server.url + "/generate"
+    assert_error(http.post(url, headers=twice, json={"text": "x"}), 400, HEADER)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_strangers_are_refused(server: Server, door: str) -> None:
+    assert_refused(Asker(server, fresh_key()), door, 401, "Authorization")
+    assert_refused(Asker(server, fresh_key()), door, 401, "Authorization", user_id=fresh_user())
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions", "/v1/messages", "/invocations"])
+def test_without_a_key_nobody_is_served(server: Server, cast: Cast, path: str) -> None:
+    for asker in (Asker(server), Asker(server, headers={HEADER: cast.alice})):
+        response = asker.post(path, {"text": "x", "user_id": cast.alice})
+        assert_error(response, 401, "Authorization")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_without_a_key_nothing_is_told(server: Server) -> None:
+    for path in ("/v1/models", "/server_info", "/v1/loads", "/v1/responses/x"):
+        assert http.get(server.url + path).status_code == 401
+    for path in ("/health", "/health_generate"):
+        assert http.get(server.url + path).status_code == 200
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_anonymous_is_refused(gateway: Asker, door: str) -> None:
+    assert_refused(gateway, door, 401, "user_id")
+
+
+def test_anonymous_in_a_list_is_refused(gateway: Asker) -> None:
+    body = {"text": ["x", "y"], "user_id": [fresh_user(), None]}
+    assert_error(gateway.post("/generate", body), 401, "user_id")
+
+
+OPERATORS = [
+    ("POST", "/flush_cache", None),
+    ("POST", "/abort_request", {"rid": "none"}),
+    ("POST", "/tenant/selftest", None),
+    # These tell the operators' key.
+    ("GET", "/server_info", None),
+    ("GET", "/get_server_info", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), OPERATORS)
+def test_operators_need_their_key(
+    server: Server, alice: Asker, gateway: Asker, cast: Cast, method: str, path: str, body: Any
+) -> None:
+    def status(asker: Asker) -> int:
+        url = server.url + path
+        return http.request(method, url, json=body, headers=asker.all_headers).status_code
+
+    for asker in (Asker(server), Asker(server, fresh_key()), alice, gateway):
+        assert status(asker) == 401
+    assert status(Asker(server, cast.admin_key)) == 200
+
+
+def test_the_operators_key_is_no_users(server: Server, cast: Cast) -> None:
+    assert_refused(Asker(server, cast.admin_key), "chat", 401, "Authorization")
+
+
+def test_the_selftest_passes(server: Server, cast: Cast) -> None:
+    answer = Asker(server, cast.admin_key).post("/tenant/selftest").json()
+    assert answer["passed"]
+    assert [check.partition(":")[0] for check in answer["checks"]] == ["/generate", "/v1/completions"]
+
+
+def reload(server: Server, config_file: Path, config: str, said: str) -> None:
+    """Exchange the config, ask for a reload, and return when the log answers."""
+    config_file.write_text(config)
+    before = server.log.count(said)
+    os.kill(server.pid, signal.SIGHUP)
+    deadline = time.monotonic() + 60
+    while server.log.count(said) == before:
+        assert time.monotonic() < deadline, f"not in the log: {said}"
+        time.sleep(0.05)
+
+
+def test_reload(server: Server, alice: Asker, cast: Cast, config_file: Path) -> None:
+    newcomer = Asker(server, fresh_key())
+    assert_refused(newcomer, "chat", 401, "Authorization")
+    new_config = cast.config(**{fresh_user(): newcomer.key or ""})
+    reload(server, config_file, new_config, "Tenant config reloaded: 4 keys.")
+    newcomer.ask("chat", "x")
+    reload(server, config_file, "[users", "Tenant config not reloaded, the old one stays")
+    newcomer.ask("chat", "x")
+    alice.ask("chat", "x")
+    reload(server, config_file, cast.config(), "Tenant config reloaded: 3 keys.")
+    assert_refused(newcomer, "chat", 401, "Authorization")
+    alice.ask("chat", "x")
+
+
+def test_the_log_names_nobody(alice: Asker, gateway: Asker, cast: Cast) -> None:
+    prompt, dora, stranger = fresh_prompt(), fresh_user(), fresh_key()
+    for door in DOORS:
+        alice.ask(door, prompt, user=cast.bob)
+        speaking_for(gateway, dora).ask(door, prompt)
+        assert_refused(alice, door, 403, "user_id", user_id=dora)
+    Asker(alice.server, stranger).post("/generate", {"text": prompt})
+    alice.post(f"/generate?user_id={dora}", {"text": prompt})
+    http.get(f"{alice.server.url}/v1/responses/x?user={dora}", headers=alice.all_headers)
+    log = alice.server.log
+    assert "GET /v1/responses/x HTTP" in log
+    keys = [cast.alice_key, cast.bob_key, cast.gateway_key, stranger]
+    for secret in (prompt, dora, cast.alice, cast.bob, *keys):
+        assert secret not in log
