@@ -7,6 +7,7 @@ prefixes are evicted to the host, and running requests are retracted.
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.server
 
 POOL = 1024  # tokens
 CHUNK = 64
+ADMIN_KEY = secrets.token_hex(12)
 FLAGS = (
     *("--enable-tenant-cache", "--tenant-mode", "isolated", "--enable-cache-report"),
     *("--enable-hierarchical-cache", "--hicache-ratio", "8"),
@@ -30,6 +32,7 @@ FLAGS = (
     *("--page-size", "16"),
     # Admit more requests than the pool can carry to their ends.
     *("--schedule-conservativeness", "0.1"),
+    *("--admin-api-key", ADMIN_KEY),
 )
 # Any slot that is in no place, or in two, stops the server.
 CHECKS = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1"}
@@ -43,7 +46,7 @@ def server(tiny_model: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def asker(server: Server) -> Asker:
-    return Asker(server)
+    return Asker(server, ADMIN_KEY)
 
 
 @pytest.fixture
@@ -166,3 +169,13 @@ def test_a_hundred_at_once(asker: Asker, said_right: Any) -> None:
     assert [cached(reply) for reply in replies] == [0] * len(asked)
     for (_, prompt), reply in zip(asked, replies, strict=True):
         assert said_right(prompt, reply)
+
+
+def test_storage_cannot_be_attached_later(asker: Asker) -> None:
+    attach = asker.server.http.put(
+        "/hicache/storage-backend",
+        json={"hicache_storage_backend": "file"},
+        headers=asker.all_headers,
+    )
+    assert attach.status_code != 200
+    assert "--tenant-mode isolated" in attach.text

@@ -224,7 +224,9 @@ def test_strangers_are_refused(server: Server, door: str) -> None:
     assert_refused(Asker(server, fresh_key()), door, 401, "Authorization", user_id=fresh_user())
 
 
-@pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions", "/v1/messages", "/invocations"])
+@pytest.mark.parametrize(
+    "path", ["/generate", "/v1/chat/completions", "/v1/messages", "/invocations"]
+)
 def test_without_a_key_nobody_is_served(server: Server, cast: Cast, path: str) -> None:
     for asker in (Asker(server), Asker(server, headers={HEADER: cast.alice})):
         response = asker.post(path, {"text": "x", "user_id": cast.alice})
@@ -279,7 +281,10 @@ def test_the_operators_key_is_no_users(server: Server, cast: Cast) -> None:
 def test_the_selftest_passes(server: Server, cast: Cast) -> None:
     answer = Asker(server, cast.admin_key).post("/tenant/selftest").json()
     assert answer["passed"]
-    assert [check.partition(":")[0] for check in answer["checks"]] == ["/generate", "/v1/completions"]
+    assert [check.partition(":")[0] for check in answer["checks"]] == [
+        "/generate",
+        "/v1/completions",
+    ]
 
 
 def reload(server: Server, config_file: Path, config: str, said: str) -> None:

@@ -74,8 +74,9 @@ def test_anonymous(asker: Asker, kind: str, door: str) -> None:
 
 def test_stored_responses_are_not_shared(asker: Asker) -> None:
     def create(user: str, **more: Any) -> Any:
-        responses = asker.openai.responses
-        return responses.create(model=MODEL, input="x", extra_body={"user_id": user}, **more)
+        return asker.openai.responses.create(
+            model=MODEL, input="x", max_output_tokens=4, extra_body={"user_id": user}, **more
+        )
 
     stored = create(fresh_user()).id
     with pytest.raises(NotFoundError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 from openai import OpenAI
+
 from support.server import Server
 
 MODEL = "demo"
@@ -43,9 +44,12 @@ class Asker:
         """Greedy, four tokens. ``body`` is added to the request's body."""
         return DOORS[door](self, prompt, body)
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-        """Any request, any answer."""
-        return http.post(self.server.url + path, json=body, headers=self.all_headers)
+    def post(
+        self, path: str, body: dict[str, Any] | None = None, *, anew: bool = False
+    ) -> httpx.Response:
+        """Any request, any answer; ``anew``: over a connection of its own."""
+        headers = self.all_headers | ({"Connection": "close"} if anew else {})
+        return http.post(self.server.url + path, json=body, headers=headers)
 
     def generate(self, **body: Any) -> Any:
         """The JSON of ``/generate``. Raises where it is no 200."""

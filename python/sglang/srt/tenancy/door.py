@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from sglang.srt.tenancy.options import TenantOptions
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-logger = logging.getLogger(__name__)
+# In tokenizer workers upstream sets up this logger and no other: infos of ours were lost.
+logger = logging.getLogger("sglang.srt.entrypoints.http_server")
 
 _asker: contextvars.ContextVar[Asker | None] = contextvars.ContextVar("asker", default=None)
 

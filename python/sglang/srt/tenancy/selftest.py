@@ -8,21 +8,18 @@ requests through the real door, in this process, without a socket.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import secrets
-import signal
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from sglang.srt.tenancy.door import own_headers
+from sglang.srt.tenancy.door import logger, own_headers
+from sglang.srt.utils import kill_process_tree
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from sglang.srt.tenancy.options import TenantOptions
-
-logger = logging.getLogger(__name__)
 
 _TIMEOUT = 600.0  # seconds for one request: the first may compile kernels
 _OWN_HIT_TRIES = 3  # under load a fresh prefix may be evicted before it is asked for again
@@ -39,7 +36,8 @@ async def prove_at_startup(app: FastAPI, options: TenantOptions) -> None:
     except Exception as error:
         logger.critical("Tenant self-test failed, the server stops: %s", error)
         if not getattr(app, "is_single_tokenizer_mode", False):
-            os.kill(os.getppid(), signal.SIGTERM)  # or its supervisor would start us again
+            # Asked to stop, the supervisor would do so as if all were well, with exit code 0.
+            kill_process_tree(os.getppid(), skip_pid=os.getpid())
         raise
     logger.info("Tenant self-test passed (%s): %s", options.tenant_mode, "; ".join(checks))
 

@@ -1,0 +1,106 @@
+"""What the tenant cache does not cover does not start: the message names the flags."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from sglang.srt.server_args import prepare_server_args
+
+ON = ["--enable-tenant-cache"]
+ISOLATED = [*ON, "--tenant-mode", "isolated"]
+KEYS = '[users.alice]\nkeys = ["sk-alice"]\n'
+GATEWAY = '[gateway]\nkeys = ["sk-gateway"]\n'
+
+FLAGS = {
+    "--tenant-mode selective": [*ON, "--tenant-mode", "selective"],
+    "--disable-radix-cache": [*ISOLATED, "--disable-radix-cache"],
+    "--radix-cache-backend lru": [*ISOLATED, "--radix-cache-backend", "lru"],
+    "--tenant-header": ["--tenant-header", "X-User"],
+    "--tenant-mode": ["--tenant-mode", "isolated"],
+    "--tenant-anonymous": ["--tenant-anonymous", "reject"],
+    "--tenant-config": ["--tenant-config", "users.toml"],
+    "--tenant-header: 'a b'": [*ISOLATED, "--tenant-header", "a b"],
+    "--grpc-port": [*ISOLATED, "--grpc-port", "50051"],
+    "--hicache-storage-backend": [
+        *(*ISOLATED, "--enable-hierarchical-cache"),
+        *("--hicache-storage-backend", "file"),
+    ],
+    "--kv-events-config": [*ISOLATED, "--kv-events-config", '{"publisher": "null"}'],
+    "--speculative-algorithm": [*ISOLATED, "--speculative-algorithm", "NGRAM"],
+    "--is-embedding": [*ISOLATED, "--is-embedding"],
+    "--disaggregation-mode prefill": [*ISOLATED, "--disaggregation-mode", "prefill"],
+    "--enable-lmcache": [*ISOLATED, "--enable-lmcache"],
+}
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Arguments are resolved in this process, and leave choices for the server's others in it."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
+@pytest.mark.parametrize("named", FLAGS)
+def test_flags_are_refused_by_name(tiny_model: Path, named: str) -> None:
+    with pytest.raises(ValueError, match="tenant") as refused:
+        prepare_server_args(["--model-path", str(tiny_model), *FLAGS[named]])
+    assert named in str(refused.value)
+
+
+@pytest.mark.parametrize("mode", ["shared", "isolated"])
+def test_the_rest_is_taken(tiny_model: Path, mode: str) -> None:
+    flags = [*ON, "--tenant-mode", mode, "--enable-hierarchical-cache"]
+    args = prepare_server_args(["--model-path", str(tiny_model), *flags])
+    assert args.radix_cache_backend == "tenant"
+
+
+def test_storage_is_taken_where_all_is_shared(tiny_model: Path) -> None:
+    flags = [*ON, "--tenant-mode", "shared", "--enable-hierarchical-cache"]
+    flags += ["--hicache-storage-backend", "file"]
+    assert prepare_server_args(["--model-path", str(tiny_model), *flags])
+
+
+CONFIGS = {
+    "--api-key": (KEYS, ["--api-key", "sk-all"]),
+    "--tenant-header": (GATEWAY, []),
+    "users.alice.weight": ("[users.alice]\nweight = 0\n", []),
+    "user_id_list": ("user_id_list = 1\n", []),
+    "users.a b": ('[users."a b"]\n', []),
+    "no user has a key": ("require_key = true\n", []),
+    "already belongs": (KEYS + GATEWAY.replace("sk-gateway", "sk-alice"), []),
+}
+
+
+@pytest.mark.parametrize("named", CONFIGS)
+def test_configs_are_refused_by_name(tiny_model: Path, tmp_path: Path, named: str) -> None:
+    config, flags = CONFIGS[named]
+    path = tmp_path / "tenants.toml"
+    path.write_text(config)
+    flags = [*ISOLATED, "--tenant-config", str(path), *flags]
+    with pytest.raises(ValueError, match="tenant") as refused:
+        prepare_server_args(["--model-path", str(tiny_model), *flags])
+    assert named in str(refused.value)
+    assert "--tenant-config" in str(refused.value)
+    assert "sk-" not in str(refused.value)
+
+
+@pytest.mark.server
+def test_a_broken_config_ends_the_start(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tenants.toml"
+    path.write_text("[users")
+    command = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(tiny_model)]
+    started = subprocess.run(
+        [*command, *ISOLATED, "--tenant-config", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert started.returncode > 0
+    assert f"--tenant-config {path}: Expected" in started.stderr

@@ -1,0 +1,170 @@
+"""Isolation with more than one of each: tensor-parallel ranks, replicas, tokenizer workers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.asks import Asker
+from support.prompts import fresh_prompt, fresh_user
+from support.reference import is_greedy
+from support.server import Server
+
+pytestmark = pytest.mark.server
+
+ISOLATED = ("--enable-tenant-cache", "--tenant-mode", "isolated", "--enable-cache-report")
+POOL = 1024  # tokens
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tiny_model: Path) -> Iterator[Asker]:
+    """One model over two processes, whose trees must agree; a hierarchical cache, page size 1."""
+    with Server(
+        tiny_model,
+        *(*ISOLATED, "--tp-size", "2", "--max-total-tokens", str(POOL)),
+        *("--enable-hierarchical-cache", "--hicache-ratio", "8"),
+        env={"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1"},
+    ) as server:
+        yield Asker(server)
+
+
+def cached(reply: dict[str, Any]) -> int:
+    return int(reply["meta_info"]["cached_tokens"])
+
+
+def test_ranks_evict_and_load_back_for_the_owner(two_ranks: Asker, tiny_model: Path) -> None:
+    prompt, alice = fresh_prompt(300), fresh_user()
+    two_ranks.generate(text=prompt, user_id=alice)
+    for _ in range(2 * POOL // 300):
+        two_ranks.generate(text=fresh_prompt(300), user_id=fresh_user())
+    assert cached(two_ranks.generate(text=prompt, user_id=fresh_user())) == 0
+    back = two_ranks.generate(text=prompt, user_id=alice)
+    assert back["meta_info"]["cached_tokens_details"]["host"] >= 200
+    assert is_greedy(tiny_model, list(prompt.encode()), back["output_ids"])
+
+
+def test_ranks_keep_nothing_of_scope_none(two_ranks: Asker) -> None:
+    prompt, alice = fresh_prompt(), fresh_user()
+    two_ranks.generate(text=prompt, user_id=alice, cache_scope="none")
+    two_ranks.generate(text=prompt)
+    assert cached(two_ranks.generate(text=prompt, user_id=alice)) == 0
+
+
+def test_ranks_share_nothing_in_a_batch(two_ranks: Asker) -> None:
+    prompt, users = fresh_prompt(60), [fresh_user() for _ in range(8)]
+    replies = two_ranks.generate(text=[prompt] * 8, user_id=users)
+    assert [cached(reply) for reply in replies] == [0] * 8
+    again = two_ranks.generate(text=[prompt] * 8, user_id=users)
+    assert [cached(reply) for reply in again] == [59] * 8
+
+
+# uvicorn kills an HTTP process that does not answer for so many seconds, also at its start.
+PATIENT = {"SGLANG_UVICORN_WORKER_HEALTHCHECK_TIMEOUT": "120"}
+
+KEYS = {fresh_user(): f"sk-{secrets.token_hex(12)}" for _ in range(4)}
+
+
+def as_config(keys: dict[str, str]) -> str:
+    return "\n".join(f'[users."{user}"]\nkeys = ["{key}"]' for user, key in keys.items())
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tenants.toml"
+    path.write_text(as_config(KEYS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def replicas(tiny_model: Path, config_file: Path) -> Iterator[Server]:
+    """Two replicas behind two HTTP processes."""
+    with Server(
+        tiny_model,
+        *(*ISOLATED, "--dp-size", "2", "--tokenizer-worker-num", "2"),
+        *("--max-total-tokens", "4096", "--tenant-config", str(config_file)),
+        env=PATIENT,
+    ) as server:
+        yield server
+
+
+def holders(server: Server) -> list[Asker]:
+    return [Asker(server, key) for key in KEYS.values()]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_replica_serves_a_prefix_to_its_owner(replicas: Server, rank: int) -> None:
+    prompt, (alice, bob, *_) = fresh_prompt(), holders(replicas)
+    routed: dict[str, Any] = {"text": prompt, "routed_dp_rank": rank}
+    alice.generate(**routed)
+    assert cached(bob.generate(**routed)) < 16
+    assert cached(alice.generate(**routed)) == 149
+
+
+def test_a_replica_is_chosen_by_header(replicas: Server) -> None:
+    prompt, keys = fresh_prompt(), list(KEYS.values())
+    alice, bob = (Asker(replicas, key, {"X-Data-Parallel-Rank": "1"}) for key in keys[:2])
+    alice.ask("chat", prompt)
+    assert not bob.ask("chat", prompt).hit
+    assert alice.ask("chat", prompt).hit
+
+
+def fresh_connections(asker: Asker, count: int = 40) -> list[int]:
+    """The status of that many requests at once: each connects anew, to either process."""
+
+    def ask(_: int) -> int:
+        body = {"text": "x", "sampling_params": {"max_new_tokens": 1}}
+        return asker.post("/generate", body, anew=True).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(ask, range(count)))
+
+
+def test_every_http_process_knows_the_keys(replicas: Server) -> None:
+    prompt, (alice, bob, *_) = fresh_prompt(), holders(replicas)
+    assert set(fresh_connections(alice)) == {200}
+    assert set(fresh_connections(Asker(replicas))) == {401}
+    assert set(fresh_connections(Asker(replicas, "sk-unknown"))) == {401}
+    routed: dict[str, Any] = {"text": prompt, "routed_dp_rank": 0}
+    alice.generate(**routed)
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda asker: asker.generate(**routed), [alice, bob] * 10))
+    assert [cached(reply) for reply in replies[::2]] == [149] * 10
+    assert cached(replies[1]) < 16
+
+
+def test_without_an_admin_key_operators_endpoints_are_shut(replicas: Server) -> None:
+    alice = holders(replicas)[0]
+    for path in ("/flush_cache", "/tenant/selftest"):
+        refused = alice.post(path)
+        assert refused.status_code == 403
+        assert "--admin-api-key" in refused.json()["error"]["message"]
+
+
+def test_every_http_process_reloads(replicas: Server, config_file: Path) -> None:
+    newcomer = Asker(replicas, f"sk-{secrets.token_hex(12)}")
+    assert set(fresh_connections(newcomer)) == {401}
+    processes = {process.pid for process in replicas.processes()}
+    reload(replicas, config_file, as_config(KEYS | {fresh_user(): newcomer.key or ""}))
+    assert set(fresh_connections(newcomer)) == {200}
+    reload(replicas, config_file, as_config(KEYS))
+    assert set(fresh_connections(newcomer)) == {401}
+    assert set(fresh_connections(holders(replicas)[0])) == {200}
+    assert {process.pid for process in replicas.processes()} == processes
+
+
+def reload(server: Server, config_file: Path, config: str) -> None:
+    config_file.write_text(config)
+    said = "Tenant config reloaded"
+    before = server.log.count(said)
+    os.kill(server.pid, signal.SIGHUP)
+    deadline = time.monotonic() + 60
+    while server.log.count(said) < before + 2:
+        assert time.monotonic() < deadline, f"not twice in the log: {said}"
+        time.sleep(0.05)
