@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.tenancy import door
 from sglang.srt.tenancy.config import TenantConfig

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
+
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.identity import (
     AnonymousPolicy,

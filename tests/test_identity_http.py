@@ -291,7 +291,7 @@ def reload(server: Server, config_file: Path, config: str, said: str) -> None:
     """Exchange the config, ask for a reload, and return when the log answers."""
     config_file.write_text(config)
     before = server.log.count(said)
-    os.kill(server.pid, signal.SIGHUP)
+    os.kill(server.running.popen.pid, signal.SIGHUP)
     deadline = time.monotonic() + 60
     while server.log.count(said) == before:
         assert time.monotonic() < deadline, f"not in the log: {said}"
@@ -323,6 +323,6 @@ def test_the_log_names_nobody(alice: Asker, gateway: Asker, cast: Cast) -> None:
     http.get(f"{alice.server.url}/v1/responses/x?user={dora}", headers=alice.all_headers)
     log = alice.server.log
     assert "GET /v1/responses/x HTTP" in log
-    keys = [cast.alice_key, cast.bob_key, cast.gateway_key, stranger]
+    keys = [cast.alice_key, cast.bob_key, cast.gateway_key, cast.admin_key, stranger]
     for secret in (prompt, dora, cast.alice, cast.bob, *keys):
         assert secret not in log

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+
 from sglang.srt.server_args import prepare_server_args
 
 ON = ["--enable-tenant-cache"]

@@ -65,9 +65,6 @@ def test_ranks_share_nothing_in_a_batch(two_ranks: Asker) -> None:
     assert [cached(reply) for reply in again] == [59] * 8
 
 
-# uvicorn kills an HTTP process that does not answer for so many seconds, also at its start.
-PATIENT = {"SGLANG_UVICORN_WORKER_HEALTHCHECK_TIMEOUT": "120"}
-
 KEYS = {fresh_user(): f"sk-{secrets.token_hex(12)}" for _ in range(4)}
 
 
@@ -89,7 +86,6 @@ def replicas(tiny_model: Path, config_file: Path) -> Iterator[Server]:
         tiny_model,
         *(*ISOLATED, "--dp-size", "2", "--tokenizer-worker-num", "2"),
         *("--max-total-tokens", "4096", "--tenant-config", str(config_file)),
-        env=PATIENT,
     ) as server:
         yield server
 
@@ -163,7 +159,7 @@ def reload(server: Server, config_file: Path, config: str) -> None:
     config_file.write_text(config)
     said = "Tenant config reloaded"
     before = server.log.count(said)
-    os.kill(server.pid, signal.SIGHUP)
+    os.kill(server.running.popen.pid, signal.SIGHUP)
     deadline = time.monotonic() + 60
     while server.log.count(said) < before + 2:
         assert time.monotonic() < deadline, f"not twice in the log: {said}"

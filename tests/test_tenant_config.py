@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.user_id import GATEWAY
 
@@ -57,6 +58,8 @@ def test_weights_alone_need_no_keys(tmp_path: Path) -> None:
         ("[users.alice]\nkey = ['a']", "users.alice.key"),
         ("[users.alice]\nkeys = 'a'", "users.alice.keys"),
         ("[users.alice]\nkeys = ['']", "users.alice.keys"),
+        ("[users.alice]\nkeys = ['clé']", "users.alice.keys"),
+        ("[users.alice]\nkeys = [' k']", "users.alice.keys"),
         ("[users.alice]\nkey_hashes = ['abc']", "users.alice.key_hashes"),
         ("[users.alice]\nweight = 0", "users.alice.weight"),
         ("[users.alice]\nweight = nan", "users.alice.weight"),

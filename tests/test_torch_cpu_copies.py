@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from sglang.srt.platforms import torch_cpu_hicache
 from sglang.srt.platforms.torch_cpu_pools import CpuPagedAllocator
 

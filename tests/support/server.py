@@ -14,9 +14,6 @@ import openai
 import psutil
 from server_process import ServerProcess
 
-# A test's own first request warms the server up. Later flags win.
-BASE_FLAGS = ("--skip-server-warmup",)
-
 REQUEST_SECONDS = 120.0
 LOG_TAIL_LINES = 60
 
@@ -35,7 +32,7 @@ class Server:
         env: Mapping[str, str] | None = None,
         start_seconds: float = 240.0,
     ) -> None:
-        self._flags = [*BASE_FLAGS, "--model-path", str(model), *flags]
+        self._flags = ["--model-path", str(model), *flags]
         self._env = dict(env or {})
         self._start_seconds = start_seconds
         self._exit = contextlib.ExitStack()

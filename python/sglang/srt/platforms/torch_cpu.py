@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 import torch
+
 from sglang.srt.platforms.cpu import CpuDeviceMixin
 from sglang.srt.platforms.device_mixin import PlatformEnum
 from sglang.srt.platforms.interface import SRTPlatform

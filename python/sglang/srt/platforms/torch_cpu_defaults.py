@@ -24,6 +24,10 @@ _POOL_MEMORY_SHARE = 1 / 8
 _THREADS_BIND = "SGLANG_CPU_OMP_THREADS_BIND"
 _OMP_THREADS = "OMP_NUM_THREADS"
 
+# Seconds that a tokenizer worker may be too busy to answer. SGLang's 10 are less than a worker
+# needs to start on a few shared cores, and uvicorn would end it again and again.
+_WORKER_HEALTHCHECK = ("SGLANG_UVICORN_WORKER_HEALTHCHECK_TIMEOUT", "120")
+
 # What this module wrote to the environment, which is not a user's choice.
 _written: dict[str, str] = {}
 
@@ -36,6 +40,7 @@ def apply(args: ServerArgs) -> None:
     _choose_dtype(args)
     _choose_sizes(args)
     _divide_cores(args)
+    _set_default(*_WORKER_HEALTHCHECK)
 
 
 def _choose_backends(args: ServerArgs) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import xgrammar
+
 from sglang.srt.constrained import xgrammar_backend
 
 

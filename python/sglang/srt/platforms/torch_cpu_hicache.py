@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
 from sglang.srt.mem_cache.pool_host import common, mha, mla
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+
 from sglang.srt.tenancy.selftest import SelfTestError, prove
 from sglang.srt.utils.auth import AuthLevel, auth_level
 

@@ -110,6 +110,14 @@ def _only(data: dict[str, Any], where: str, *allowed: str) -> None:
             raise ConfigError(f"{full}: not a field here; known are {', '.join(allowed)}")
 
 
+def _keys(entry: dict[str, Any], where: str) -> list[str]:
+    keys = _strings(entry, "keys", where)
+    for key in keys:
+        if not (key.isascii() and key.isprintable() and key == key.strip()):
+            raise ConfigError(f"{where}.keys: a key goes into a header: printable ASCII only")
+    return keys
+
+
 def _strings(entry: dict[str, Any], name: str, where: str) -> list[str]:
     values = entry.get(name, [])
     if isinstance(values, list) and all(isinstance(v, str) and v for v in values):
@@ -122,7 +130,7 @@ def _hold(holders: dict[str, str], user: str, entry: dict[str, Any], where: str)
     for value in hashes:
         if not _SHA256.fullmatch(value):
             raise ConfigError(f"{where}.key_hashes: {value[:12]!r}… is no SHA-256 in hex")
-    for key_hash in [*map(_sha256, _strings(entry, "keys", where)), *hashes]:
+    for key_hash in [*map(_sha256, _keys(entry, where)), *hashes]:
         if holders.setdefault(key_hash, user) != user:
             raise ConfigError(f"{where}: one of its keys already belongs to somebody else")
 

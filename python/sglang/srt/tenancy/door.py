@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import orjson
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import JSONResponse
+
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.identity import (
@@ -38,13 +41,12 @@ from sglang.srt.utils.auth import (
     _get_auth_level_from_app_and_scope,
     decide_request_auth,
 )
-from starlette.datastructures import Headers, QueryParams
-from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from sglang.srt.tenancy.options import TenantOptions
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from sglang.srt.tenancy.options import TenantOptions
 
 # In tokenizer workers upstream sets up this logger and no other: infos of ours were lost.
 logger = logging.getLogger("sglang.srt.entrypoints.http_server")
@@ -261,6 +263,8 @@ def stamp(obj: GenerateReqInput | EmbeddingReqInput, options: TenantOptions) -> 
         obj.user_id = [user for user, _ in stamps] * obj.parallel_sample_num
         obj.cache_scope = [scope for _, scope in stamps] * obj.parallel_sample_num
     if obj.session_params and obj.session_params.get("id"):
+        if len(set(users)) > 1:
+            raise IdentityError(400, "user_id", "user_id: a session belongs to one user")
         obj.session_params = {**obj.session_params, "id": own(obj.session_params["id"], options)}
 
 

@@ -14,11 +14,13 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import httpx
+
 from sglang.srt.tenancy.door import logger, own_headers
 from sglang.srt.utils import kill_process_tree
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
     from sglang.srt.tenancy.options import TenantOptions
 
 _TIMEOUT = 600.0  # seconds for one request: the first may compile kernels

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+
 from sglang.srt.mem_cache.radix_cache import RadixCache
 from sglang.srt.tenancy.ownership import keeps_out_of_tree
 
