@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,6 +15,9 @@ from typing import IO
 
 import httpx
 import psutil
+
+# Below the ports that systems hand out by themselves.
+_PORTS = range(15_000, 32_000)
 
 STOP_SECONDS = 15.0
 
@@ -107,10 +111,16 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface that nobody uses.
+
+    Not one that the system hands out: until the server binds it, which takes seconds, any
+    connection of any process could be given it.
+    """
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1}")
 
 
 def _is_healthy(http: httpx.Client) -> bool:
