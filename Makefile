@@ -9,14 +9,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 TESTABLE := $(VENV)/testable
+BENCHABLE := $(VENV)/benchable
 DEVICE = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches python -type f ! -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo install test test-fast lint clean
+.PHONY: help serve demo install test test-fast bench-tree lint clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 serve: $(INSTALLED) ## Serve a model on PORT, to many users (PORT= HOST= MODEL= ARGS=)
 	@exec $(BIN)/python scripts/serve.py --host $(HOST) --port $(PORT) $(if $(MODEL),--model $(MODEL)) -- $(ARGS)
@@ -31,6 +32,9 @@ test: $(TESTABLE) ## Run every test
 
 test-fast: $(TESTABLE) ## Run the tests that start no server
 	$(BIN)/python -m pytest -v -m "not server" tests
+
+bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results
+	$(BIN)/python benchmarks/tree.py
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .
@@ -51,4 +55,8 @@ $(INSTALLED): $(SOURCES) | $(BIN)/python
 # The fork is installed by now; pip takes the extra's list from what it finds.
 $(TESTABLE): $(INSTALLED)
 	$(BIN)/python -m pip install 'sglang[test]'
+	touch $@
+
+$(BENCHABLE): $(INSTALLED)
+	$(BIN)/python -m pip install 'sglang[bench]'
 	touch $@

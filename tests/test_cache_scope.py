@@ -59,7 +59,8 @@ class Engine:
                 req_to_token_pool=self.rows,
                 token_to_kv_pool_allocator=self.allocator,
                 page_size=page_size,
-            )
+            ),
+            weights={},
         )
 
     def request(self, user: str | None, prompt: array[int], scope: str | None = None) -> Req:

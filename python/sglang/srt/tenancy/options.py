@@ -153,6 +153,9 @@ def _clashes(args: ResolvedView) -> list[str]:
             args.smg_grpc_mode or args.grpc_mode or args.grpc_port is not None
         ),
         "SGLANG_RUST_SERVER: the Rust front end carries no user": envs.SGLANG_RUST_SERVER.get(),
+        "--radix-eviction-policy mru: a leaf's turn may only come later": (
+            args.radix_eviction_policy == "mru"
+        ),
         "--hicache-storage-backend in --tenant-mode isolated: its keys carry no owner": (
             isolated and args.hicache_storage_backend is not None
         ),

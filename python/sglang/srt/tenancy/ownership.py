@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from sglang.srt.tenancy.user_id import digest, fresh_anonymous
@@ -27,6 +28,12 @@ class Namespace(NamedTuple):
         return f"Namespace(owner=#{digest(self.owner)}, extra_key={self.extra_key!r})"
 
 
+@lru_cache(maxsize=65_536)
+def namespace(owner: str, extra_key: str | None) -> Namespace:
+    """One object for all of an owner's nodes: it is held by each of their keys."""
+    return Namespace(owner, extra_key)
+
+
 def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions) -> None:
     """Give a scheduler's request the identity it arrived with."""
     if not options.enable_tenant_cache:
@@ -36,7 +43,7 @@ def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions)
         # No front end we know sends this. One that did would be isolated, not shared.
         req.user_id, req.cache_scope = fresh_anonymous(), "none"
     if options.tenant_mode == "isolated":
-        req.extra_key = Namespace(req.user_id, req.extra_key)
+        req.extra_key = namespace(req.user_id, req.extra_key)
 
 
 def keeps_out_of_tree(req: Req) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sglang.srt.mem_cache.registry import (
@@ -9,7 +10,8 @@ from sglang.srt.mem_cache.registry import (
     get_radix_cache_factory,
     register_radix_cache_backend,
 )
-from sglang.srt.tenancy.options import BACKEND
+from sglang.srt.tenancy.config import TenantConfig
+from sglang.srt.tenancy.options import BACKEND, TenantOptions
 from sglang.srt.tenancy.ownership import adopt
 
 if TYPE_CHECKING:
@@ -21,17 +23,23 @@ __all__ = ["adopt", "build", "refuse"]
 def build(context: TreeCacheBuildContext) -> BasePrefixCache:
     """The tenant cache for this model. Raises ValueError for trees that have no owners."""
     refuse(context)
+    weights = _weights(context.server_args)
     if context.enable_hierarchical_cache:
         from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
 
-        cache = TenantHiRadixCache(params=context.params, server_args=context.server_args)
+        cache = TenantHiRadixCache(context.params, context.server_args, weights)
         context.tp_worker.register_hicache_layer_transfer_counter(
             cache.cache_controller.layer_done_counter
         )
         return cache
     from sglang.srt.tenancy.cache.radix import TenantRadixCache
 
-    return TenantRadixCache(context.params)
+    return TenantRadixCache(context.params, weights)
+
+
+def _weights(options: TenantOptions) -> Mapping[str, float]:
+    """Shares of memory, as they stand when the server starts: every rank has the same."""
+    return TenantConfig.load(options.tenant_config).weights if options.tenant_config else {}
 
 
 def refuse(context: TreeCacheBuildContext) -> None:

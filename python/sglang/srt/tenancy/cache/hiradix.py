@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
+from sglang.srt.tenancy.cache.eviction import FairHostEviction
 from sglang.srt.tenancy.cache.scope import ScopedInsert
 
 if TYPE_CHECKING:
@@ -12,10 +13,13 @@ if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
 
 
-class TenantHiRadixCache(ScopedInsert, HiRadixCache):
+class TenantHiRadixCache(ScopedInsert, FairHostEviction):
     """Upstream's hierarchical cache, whose keys carry their owner (``ownership.Namespace``)."""
 
-    def __init__(self, params: CacheInitParams, server_args: ServerArgs):
+    def __init__(
+        self, params: CacheInitParams, server_args: ServerArgs, weights: Mapping[str, float]
+    ):
+        self.weights = weights
         self._isolated = server_args.tenant_mode == "isolated"
         super().__init__(params=params, server_args=server_args)
 

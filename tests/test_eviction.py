@@ -1,0 +1,163 @@
+"""Eviction by fair share: upstream's exact order for one user, each user's share for many."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from support.trees import Tree, start_group
+
+from sglang.srt.mem_cache.base_prefix_cache import EvictParams
+
+
+@pytest.fixture(autouse=True)
+def _group(tmp_path_factory: pytest.TempPathFactory) -> None:
+    start_group(Path(tmp_path_factory.mktemp("group")))
+
+
+_talks = random.Random(99)
+TALKS = [[_talks.randrange(3) for _ in range(40)] for _ in range(30)]
+
+
+def prompt(rng: random.Random) -> list[int]:
+    """Prompts that come back, longer or shorter, and share beginnings: nodes split and branch."""
+    return rng.choice(TALKS)[: rng.randrange(1, 40)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_user_is_served_exactly_as_by_upstream(seed: int) -> None:
+    rng = random.Random(seed)
+    theirs = Tree(ours=False, device_tokens=120, host_ratio=2.5)
+    ours = Tree(ours=True, device_tokens=120, host_ratio=2.5)
+    for step in range(400):
+        tokens = prompt(rng)
+        actions = ["insert"] * 4 + ["settle"] * 4 + ["match"] * 2
+        action = rng.choice([*actions, "load_back", "lock", "unlock"])
+        results = []
+        for tree in (theirs, ours):
+            if action in ("unlock", "settle"):
+                results.append(getattr(tree, action)())
+            else:
+                results.append(getattr(tree, action)(tokens))
+        assert results[0] == results[1], (step, action)
+        assert theirs.cache.evictable_size() == ours.cache.evictable_size(), (step, action)
+        ours.cache.sanity_check()
+
+
+def test_the_comparison_above_does_evict_and_load_back() -> None:
+    """Or it would prove nothing."""
+    rng = random.Random(0)
+    tree = Tree(ours=True, device_tokens=120, host_ratio=2.5)
+    loaded = 0
+    for _ in range(300):
+        tree.insert(prompt(rng))
+        tree.settle()
+        loaded += tree.load_back(prompt(rng))
+    host = sum(tree.cache.host_order.sizes.values())
+    assert loaded > 0
+    assert 120 < host <= 300  # more than the device holds, no more than the host can
+
+
+def shares(tree: Tree) -> dict[str, int]:
+    tree.cache.sanity_check()
+    return dict(tree.cache.device_order.sizes)
+
+
+def test_a_scanning_neighbour_takes_nothing_from_a_small_user() -> None:
+    tree = Tree(ours=True, device_tokens=1000, host_ratio=1.2)
+    mine = list(range(300))
+    tree.insert(mine, "small")
+    tree.settle()
+    for start in range(1000, 40_000, 90):
+        tree.insert(range(start, start + 90), "scanner")
+        tree.settle()
+    assert tree.match(mine, "small") == (300, 0)
+    assert shares(tree)["scanner"] <= 700
+
+
+def test_the_host_tier_is_divided_too() -> None:
+    tree = Tree(ours=True, device_tokens=200, host_ratio=5.0)
+    mine = list(range(150))
+    tree.insert(mine, "small")
+    tree.settle()
+    for start in range(1000, 40_000, 90):
+        tree.insert(range(start, start + 90), "scanner")
+        tree.settle()
+    device, host = tree.match(mine, "small")
+    assert device + host == 150
+
+
+@pytest.mark.parametrize("weights", [{}, {"a": 1.0, "b": 2.0, "c": 4.0}, {"a": 0.5}])
+def test_memory_settles_at_the_weights(weights: dict[str, float]) -> None:
+    tree = Tree(ours=True, device_tokens=1400, host_ratio=1.1, weights=weights)
+    for round_ in range(600):
+        for user in "abc":
+            start = round_ * 10
+            tree.insert(range(start, start + 10), user)
+            tree.settle()
+    held = shares(tree)
+    total = sum(weights.get(user, 1.0) for user in "abc")
+    for user in "abc":
+        fair = 1400 * weights.get(user, 1.0) / total
+        assert abs(held[user] - fair) <= 20, (held, fair)
+
+
+def test_an_idle_user_gives_way_only_above_the_share() -> None:
+    tree = Tree(ours=True, device_tokens=1000, host_ratio=1.1)
+    for user, end in (("idle", 900), ("busy", 3000)):
+        for start in range(0, end, 10):
+            tree.insert(range(start, start + 10), user)
+            tree.settle()
+    assert shares(tree) == {"idle": 500, "busy": 500}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_never_from_below_for_one_above(seed: int) -> None:
+    """Each eviction takes from an owner at the highest level among those with a leaf to give."""
+    rng = random.Random(seed)
+    weights = {"u0": 3.0, "u1": 0.5}
+    tree = Tree(ours=True, device_tokens=150, host_ratio=2.0, weights=weights)
+    order, cache = tree.cache.device_order, tree.cache
+    evicted = 0
+    for _ in range(500):
+        user = f"u{rng.randrange(5)}"
+        action = rng.choice(["insert", "insert", "match", "load_back", "lock", "unlock", "evict"])
+        if action == "unlock":
+            tree.unlock()
+        elif action == "evict":
+            before = dict(order.sizes)
+            givers = {node.key.extra_key.owner for node in cache.evictable_leaves}
+            cache.evict(EvictParams(num_tokens=1))
+            losers = {u for u in before if order.sizes.get(u, 0) < before[u]}
+            assert len(losers) == min(1, len(givers))
+            for loser in losers:
+                evicted += 1
+                level = before[loser] / weights.get(loser, 1.0)
+                assert level == max(before[u] / weights.get(u, 1.0) for u in givers)
+        else:
+            getattr(tree, action)(prompt(rng), user)
+        cache.sanity_check()
+        if rng.random() < 0.5:
+            tree.settle()
+    assert evicted > 20
+
+
+def test_no_slot_is_lost() -> None:
+    rng = random.Random(1)
+    tree = Tree(ours=True, device_tokens=200, host_ratio=2.0)
+    for _ in range(500):
+        user = f"u{rng.randrange(4)}"
+        rng.choice([tree.insert, tree.load_back, tree.lock])(prompt(rng), user)
+        if rng.random() < 0.5:
+            tree.unlock()
+        tree.settle()
+    while tree.locks:
+        tree.unlock()
+    tree.settle()
+    tree.cache.evict(EvictParams(num_tokens=10_000))
+    tree.cache.evict_host(10_000)
+    assert tree.allocator.available_size() == 200
+    host = tree.cache.cache_controller.mem_pool_host
+    assert host.available_size() == host.size
+    assert tree.cache.device_order.sizes == tree.cache.host_order.sizes == {}
