@@ -30,8 +30,8 @@ install: $(INSTALLED) ## Make .venv and install the fork into it
 test: $(TESTABLE) ## Run every test
 	$(BIN)/python -m pytest -v tests
 
-test-fast: $(TESTABLE) ## Run the tests that start no server
-	$(BIN)/python -m pytest -v -m "not server" tests
+test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
+	$(BIN)/python -m pytest -v -m "not server and not build" tests
 
 bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results
 	$(BIN)/python benchmarks/tree.py

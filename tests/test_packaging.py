@@ -24,6 +24,8 @@ from upstream_copy import ROOT, fetch_wheel, link_copy
 from patchqueue.repository import Repository, stack
 from patchqueue.wheel import WheelFiles
 
+pytestmark = pytest.mark.build
+
 PROBE = "sglang/srt/packaging_probe.py"
 VERSION = Repository(ROOT).version
 BUILD_REQUIREMENTS = ("hatchling", "editables", "pip")

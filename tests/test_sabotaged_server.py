@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from server_process import free_port
 
 pytestmark = pytest.mark.server
 
@@ -19,7 +19,7 @@ PLUGIN = """
 def forget_owners():
     from sglang.srt.tenancy import ownership
 
-    ownership.Namespace = lambda owner, extra_key: extra_key
+    ownership.namespace = lambda owner, extra_key: extra_key
 """
 
 
@@ -34,12 +34,6 @@ def plugins(tmp_path: Path) -> Path:
         "[sglang.srt.plugins]\nsaboteur = saboteur:forget_owners\n"
     )
     return tmp_path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def processes_of(session: int) -> list[psutil.Process]:
