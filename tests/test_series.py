@@ -291,6 +291,8 @@ def stop(event, args):
     if tree not in str(args[0]): return
     count -= 1
     if count == 0: os.kill(os.getpid(), number)
+# As in a terminal; a shell's background job, and so some CI, has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.addaudithook(stop)
 sys.argv = sys.argv[4:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
