@@ -1,4 +1,4 @@
-"""The CPU platform under real servers."""
+"""The CPU platform under real servers; ranks and replicas are in test_several_processes."""
 
 from __future__ import annotations
 
@@ -58,9 +58,8 @@ def test_structured_output_is_served(plain_server: Server) -> None:
     [
         (),
         ("--page-size", "16", "--hicache-mem-layout", "page_first_direct"),
-        ("--tp-size", "2"),
     ],
-    ids=["layer first", "pages first", "two ranks"],
+    ids=["layer first", "pages first"],
 )
 def test_host_tier_gives_back_what_the_device_evicted(
     tiny_model: Path, flags: tuple[str, ...]
@@ -74,9 +73,3 @@ def test_host_tier_gives_back_what_the_device_evicted(
     for answer in again:
         details = answer["meta_info"]["cached_tokens_details"]
         assert details["host"] > 0.9 * answer["meta_info"]["prompt_tokens"]
-
-
-def test_replicas_and_tokenizer_workers_serve(tiny_model: Path) -> None:
-    with Server(tiny_model, "--dp-size", "2", "--tokenizer-worker-num", "2") as server:
-        texts = {server.generate("Hello")["text"] for _ in range(4)}
-    assert len(texts) == 1
