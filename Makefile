@@ -31,7 +31,7 @@ test: $(TESTABLE) ## Run every test
 	$(BIN)/python -m pytest -v tests
 
 test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
-	$(BIN)/python -m pytest -v -m "not server and not build" tests
+	$(BIN)/python -m pytest -v -n auto --dist worksteal -m "not server and not build" tests
 
 bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results
 	$(BIN)/python benchmarks/tree.py
