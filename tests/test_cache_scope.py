@@ -60,7 +60,8 @@ class Engine:
                 token_to_kv_pool_allocator=self.allocator,
                 page_size=page_size,
             ),
-            weights={},
+            TenantOptions(enable_tenant_cache=True, tenant_mode="isolated"),
+            {},
         )
 
     def request(self, user: str | None, prompt: array[int], scope: str | None = None) -> Req:

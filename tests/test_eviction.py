@@ -29,7 +29,7 @@ def prompt(rng: random.Random) -> list[int]:
 def test_one_user_is_served_exactly_as_by_upstream(seed: int) -> None:
     rng = random.Random(seed)
     theirs = Tree(ours=False, device_tokens=120, host_ratio=2.5)
-    ours = Tree(ours=True, device_tokens=120, host_ratio=2.5)
+    ours = Tree(ours=True, device_tokens=120, host_ratio=2.5, mode="shared")
     for step in range(400):
         tokens = prompt(rng)
         actions = ["insert"] * 4 + ["settle"] * 4 + ["match"] * 2

@@ -51,6 +51,7 @@ class Tree:
         page_size: int = 1,
         weights: Mapping[str, float] | None = None,
         write_policy: str = "write_through",
+        mode: str = "isolated",
     ):
         args = ServerArgs(
             model_path="dummy",
@@ -60,7 +61,7 @@ class Tree:
             hicache_mem_layout="layer_first",
             hicache_write_policy=write_policy,
             enable_tenant_cache=ours,
-            tenant_mode="isolated" if ours else "selective",
+            tenant_mode=mode if ours else "selective",
         )
         set_global_server_args_for_scheduler(args)
         kv = MHATokenToKVPool(

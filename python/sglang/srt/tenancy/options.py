@@ -54,6 +54,45 @@ class TenantOptions:
             "they are one common user. reject: 401."
         ),
     ] = "isolate"
+    tenant_public_users: A[
+        int,
+        Arg(
+            help="selective: how many distinct users must hold the same harmless prefix within "
+            "the window before it becomes public."
+        ),
+    ] = 3
+    tenant_epoch_requests: A[
+        int,
+        Arg(help="Admitted requests to an epoch; the window is this epoch and the one before."),
+    ] = 1024
+    tenant_detector: A[
+        Literal["none", "off-trust-all"],
+        Arg(
+            help="selective: who says what is harmless. none: nobody, only registered prefixes "
+            "become public. off-trust-all: everything is taken for harmless; for benchmarks, "
+            "and for prompts that nobody minds sharing."
+        ),
+    ] = "none"
+    tenant_rdr_threshold: A[
+        float,
+        Arg(
+            help="selective: a public prefix with fewer distinct users per hit than this, over "
+            "the window, is taken for the target of a probe and becomes private again."
+        ),
+    ] = 0.02
+    tenant_rdr_min_hits: A[
+        int, Arg(help="selective: hits in the window before --tenant-rdr-threshold is looked at.")
+    ] = 256
+    tenant_quarantine_epochs: A[
+        int, Arg(help="selective: epochs for which a probed prefix cannot become public again.")
+    ] = 64
+    tenant_publish_private_events: A[
+        bool,
+        Arg(
+            help="With --kv-events-config: publish events of private blocks too, under names "
+            "that only this server can compute. Without it private blocks are not published."
+        ),
+    ] = False
 
 
 FIELDS = [field.name for field in dataclasses.fields(TenantOptions)]
@@ -82,12 +121,9 @@ def check(args: ServerArgs) -> None:
     if not args.enable_tenant_cache:
         _refuse_stray_flags(args)
         return
-    if args.tenant_mode == "selective":
-        raise ValueError(
-            "--tenant-mode selective is not there yet; use --tenant-mode isolated or shared"
-        )
     for clash in _clashes(resolved_view(args)):
         raise ValueError(f"--enable-tenant-cache does not work with {clash}")
+    _check_numbers(args)
     if args.tenant_header and not _HEADER_NAME.fullmatch(args.tenant_header):
         raise ValueError(f"--tenant-header: {args.tenant_header!r} is not a header name")
     if args.tenant_config:
@@ -103,6 +139,24 @@ def _refuse_stray_flags(args: ServerArgs) -> None:
     for field in dataclasses.fields(TenantOptions):
         if getattr(args, field.name) != field.default:
             raise ValueError(f"{flag(field.name)} does nothing without --enable-tenant-cache")
+
+
+def _check_numbers(args: ServerArgs) -> None:
+    least = {
+        "tenant_public_users": 2,
+        "tenant_epoch_requests": 1,
+        "tenant_rdr_min_hits": 1,
+        "tenant_quarantine_epochs": 0,
+    }
+    for field, minimum in least.items():
+        value = getattr(args, field)
+        if value < minimum:
+            raise ValueError(f"{flag(field)}: {value} is too small; give {minimum} or more")
+    if not 0 <= args.tenant_rdr_threshold <= 1:
+        raise ValueError(
+            f"--tenant-rdr-threshold: {args.tenant_rdr_threshold} is no ratio; give 0 to 1 "
+            "(0 never demotes)"
+        )
 
 
 def _check_config(args: ServerArgs) -> None:
@@ -124,7 +178,6 @@ def _check_config(args: ServerArgs) -> None:
 
 def _clashes(args: ResolvedView) -> list[str]:
     """Each reason, in words that follow 'does not work with'."""
-    isolated = args.tenant_mode == "isolated"
     reasons = {
         "--disable-radix-cache: there is no cache to divide": args.disable_radix_cache,
         f"--radix-cache-backend {args.radix_cache_backend}: it has no owners": (
@@ -156,11 +209,8 @@ def _clashes(args: ResolvedView) -> list[str]:
         "--radix-eviction-policy mru: a leaf's turn may only come later": (
             args.radix_eviction_policy == "mru"
         ),
-        "--hicache-storage-backend in --tenant-mode isolated: its keys carry no owner": (
-            isolated and args.hicache_storage_backend is not None
-        ),
-        "--kv-events-config in --tenant-mode isolated: events would publish private prefixes": (
-            isolated and args.kv_events_config is not None
+        f"--hicache-storage-backend {args.hicache_storage_backend}: its keys carry no owner": (
+            args.hicache_storage_backend is not None
         ),
     }
     return [reason for reason, applies in reasons.items() if applies]

@@ -39,11 +39,17 @@ def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions)
     if not options.enable_tenant_cache:
         return
     req.user_id, req.cache_scope = received.user_id, received.cache_scope
+    req.counted_by_tree = False
     if req.user_id is None:
         # No front end we know sends this. One that did would be isolated, not shared.
         req.user_id, req.cache_scope = fresh_anonymous(), "none"
-    if options.tenant_mode == "isolated":
+    if options.tenant_mode != "shared":
         req.extra_key = namespace(req.user_id, req.extra_key)
+
+
+def stays_private(req: Req) -> bool:
+    """Whether what this request writes may never be a reason to make it public."""
+    return bool(req.cache_scope in ("private", "none"))
 
 
 def keeps_out_of_tree(req: Req) -> bool:

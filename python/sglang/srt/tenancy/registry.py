@@ -34,7 +34,7 @@ def build(context: TreeCacheBuildContext) -> BasePrefixCache:
         return cache
     from sglang.srt.tenancy.cache.radix import TenantRadixCache
 
-    return TenantRadixCache(context.params, weights)
+    return TenantRadixCache(context.params, context.server_args, weights)
 
 
 def _weights(options: TenantOptions) -> Mapping[str, float]:

@@ -5,27 +5,267 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy.cache.eviction import FairHostEviction
-from sglang.srt.tenancy.cache.scope import ScopedInsert
+import torch
+
+from sglang.srt.mem_cache.base_prefix_cache import EvictParams, EvictResult, MatchResult
+from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
+from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache.check import Checked
+from sglang.srt.tenancy.cache.eviction import FairEviction
+from sglang.srt.tenancy.cache.node import DISPLACED, QUEUED_HOST, Node, walk
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.cache_init_params import CacheInitParams
     from sglang.srt.server_args import ServerArgs
 
 
-class TenantHiRadixCache(ScopedInsert, FairHostEviction):
-    """Upstream's hierarchical cache, whose keys carry their owner (``ownership.Namespace``)."""
+class TenantHiRadixCache(Checked, FairEviction, HiRadixCache):
+    """Upstream's ``HiRadixCache`` with owners: its transfers, our tree.
+
+    On the host the same holds as on the device: nodes are counted for their owner, evicted by
+    share, and a displaced node keeps its host slots until no transfer reads them.
+    """
 
     def __init__(
         self, params: CacheInitParams, server_args: ServerArgs, weights: Mapping[str, float]
     ):
-        self.weights = weights
-        self._isolated = server_args.tenant_mode == "isolated"
-        super().__init__(params=params, server_args=server_args)
+        super().__init__(params, server_args, weights, server_args=server_args)
+
+    def reset(self) -> None:
+        super().reset()
+        self.host_order = self._new_order(QUEUED_HOST)
+        self._until_written: dict[int, list[Node]] = {}  # write -> nodes it keeps on the device
+        self._host_lingering: dict[Node, None] = {}  # displaced, with host slots still in use
+
+    # Finding and inserting
+
+    def _matched(self, indices: torch.Tensor, node: Node) -> MatchResult:
+        on_device = on_host = node
+        host_hit = 0
+        while on_device.value is None:
+            assert on_device.host_value is not None
+            assert on_device.parent is not None
+            host_hit += len(on_device.host_value)
+            on_device = on_device.parent
+        while on_host.host_value is None:
+            assert on_host.parent is not None
+            on_host = on_host.parent
+        return MatchResult(
+            device_indices=indices,
+            last_device_node=on_device,
+            last_host_node=on_host,
+            best_match_node=on_host,
+            host_hit_length=host_hit,
+        )
+
+    def _refill(self, node: Node, slots: torch.Tensor) -> None:
+        super()._refill(node, slots)
+        self._update_host_leaf_status(node)
+
+    def _split_node(self, key: RadixKey, child: Node, split_len: int) -> Node:
+        upper = super()._split_node(key, child, split_len)
+        if child.host_value is not None:
+            self._replace_pending_write_through_node(child, [upper, child])
+        return upper
+
+    # Sizes and evictable leaves of the host
+
+    def _update_host_leaf_status(self, node: Node) -> None:
+        held = node.host_value is not None
+        if held != bool(node.host_held) and node.parent is not None:
+            if held:
+                node.host_held = len(node.key)
+                self.host_order.resize(node.owner, node.host_held)
+                node.parent.host_children += 1
+            else:
+                self._uncount_host(node)
+        if node.value is not None or node.lock_ref or node.host_children or not held:
+            self.evictable_host_leaves.discard(node)
+        else:
+            self.evictable_host_leaves.add(node)
+            if not node.state & QUEUED_HOST:
+                self.host_order.offer(node)
+
+    def _uncount_host(self, node: Node) -> None:
+        if node.host_held:
+            self.host_order.resize(node.owner, -node.host_held)
+            node.host_held = 0
+            assert node.parent is not None
+            node.parent.host_children -= 1
+
+    def _delete_leaf(self, node: Node) -> None:
+        super()._delete_leaf(node)
+        assert node.parent is not None
+        self._update_host_leaf_status(node.parent)
+
+    # Transfers
+
+    def write_backup(self, node: Node, write_back: bool = False) -> int:
+        written = int(super().write_backup(node, write_back))
+        if written:
+            self._update_host_leaf_status(node)
+        return written
+
+    def load_back(self, node: Node, mem_quota: int | None = None) -> torch.Tensor | None:
+        absent = []
+        walker: Node = node
+        while walker.value is None:
+            absent.append(walker)
+            assert walker.parent is not None
+            walker = walker.parent
+        loaded: torch.Tensor | None = super().load_back(node, mem_quota)
+        if loaded is not None:
+            for back in absent:  # the deepest first: a parent counts its children
+                self._update_leaf_status(back)
+                self._update_host_leaf_status(back)
+            self._update_leaf_status(walker)
+        return loaded
+
+    def _finish_write_through_ack(self, ack_id: int, *, release_lock: bool) -> None:
+        _, _, nodes = self.ongoing_write_through[ack_id]
+        super()._finish_write_through_ack(ack_id, release_lock=release_lock)
+        for node in self._until_written.pop(ack_id, ()):
+            self.dec_lock_ref(node)
+        for node in nodes:
+            if node.state & DISPLACED:
+                self._let_go(node)
+
+    def check_hicache_events(self) -> None:
+        super().check_hicache_events()
+        for node in list(self._host_lingering):
+            self._let_go_of_host(node)
 
     def attach_storage_backend(self, *args: Any, **kwargs: Any) -> tuple[bool, str]:
-        if self._isolated:
-            # Storage keys hash tokens only: one user's pages would answer another's.
-            return False, "storage is refused in --tenant-mode isolated: its keys carry no owner"
-        attached: tuple[bool, str] = super().attach_storage_backend(*args, **kwargs)
-        return attached
+        return False, "--enable-tenant-cache does not work with storage yet: keys carry no owner"
+
+    # Eviction
+
+    def evict(self, params: EvictParams) -> EvictResult:
+        if self.cache_controller.write_policy == "write_back":
+            # Upstream's staging wants the whole order at once; it is to be removed there.
+            result: EvictResult = HiRadixCache.evict(self, params)
+            return result
+        return super().evict(params)
+
+    def _evict_leaf(self, leaf: Node) -> int:
+        evict = self._evict_regular if leaf.host_value is None else self._evict_backuped
+        return int(evict(leaf))
+
+    def evict_host(self, num_tokens: int) -> None:
+        evicted = 0
+        in_use: list[Node] = []
+        if num_tokens > 0:
+            for leaf in self.host_order.take(self.evictable_host_leaves.__contains__):
+                if leaf.host_ref_counter:
+                    in_use.append(leaf)
+                    continue
+                evicted += self._evict_host_leaf(self._tail(leaf, num_tokens - evicted))
+                if evicted >= num_tokens:
+                    break
+        for leaf in in_use:
+            self.host_order.offer(leaf)
+
+    def _evict_host_leaf(self, leaf: Node) -> int:
+        from sglang.srt.mem_cache.events import StorageMedium
+
+        parent = leaf.parent
+        assert parent is not None
+        assert leaf.host_value is not None
+        self._record_remove_event(leaf, medium=StorageMedium.CPU)
+        evicted = int(self.cache_controller.evict_host(leaf.host_value))
+        leaf.host_value = None
+        self._uncount_host(leaf)
+        self.evictable_host_leaves.discard(leaf)
+        self._detach(leaf)
+        self._update_host_leaf_status(parent)
+        return evicted
+
+    def _drop_subtree_no_host(self, root: Node) -> int:
+        nodes = [root, *walk(root)]
+        if any(node.host_ref_counter for node in nodes):
+            return 0
+        return self._displace_subtree(root)
+
+    # Displaced nodes, and nodes that change hands
+
+    def _leave_sizes(self, node: Node) -> None:
+        super()._leave_sizes(node)
+        self.evictable_host_leaves.discard(node)
+        self._uncount_host(node)
+
+    def _displace(self, node: Node) -> None:
+        parent = node.parent
+        assert parent is not None
+        super()._displace(node)
+        self._update_host_leaf_status(parent)
+
+    def _let_go(self, node: Node) -> None:
+        super()._let_go(node)
+        if node.host_value is not None and not node.lock_ref:
+            self._host_lingering[node] = None
+            self._let_go_of_host(node)
+
+    def _let_go_of_host(self, node: Node) -> None:
+        """Give back the host slots of a displaced node, if no transfer reads or writes them."""
+        if node.host_ref_counter or node.lock_ref or node.write_through_pending_id is not None:
+            return
+        self._host_lingering.pop(node, None)
+        if node.host_value is not None:
+            self.cache_controller.evict_host(node.host_value)
+            node.host_value = None
+
+    def _hang(self, child: Node, parent: Node) -> None:
+        before = child.parent
+        assert before is not None
+        if child.host_held:
+            before.host_children -= 1
+            parent.host_children += 1
+        super()._hang(child, parent)
+        self._update_host_leaf_status(parent)
+
+    def _give_host_copy(self, node: Node, successor: Node) -> None:
+        # A node that the host has must have a parent that the host has, down to the root:
+        # what hangs below the successor from now on may rest on this copy.
+        if node.host_value is None or successor.host_value is not None:
+            return
+        assert not node.host_ref_counter
+        self._uncount_host(node)
+        successor.host_value, node.host_value = node.host_value, None
+        self._update_host_leaf_status(successor)
+        ack = node.write_through_pending_id
+        if ack is not None:
+            # The copy is still being written: the device must not forget the tokens before.
+            self._replace_pending_write_through_node(node, [successor])
+            node.write_through_pending_id = None
+            self.inc_lock_ref(successor)
+            self._until_written.setdefault(ack, []).append(successor)
+
+    def _reindex(self, node: Node, before: str) -> None:
+        super()._reindex(node, before)
+        self.host_order.move(node, before, node.host_held)
+
+    def _join(self, node: Node, child: Node) -> None:
+        super()._join(node, child)
+        node.host_held = 0
+
+    # Checks
+
+    def _check_tiers(self) -> None:
+        host: dict[str, int] = {}
+        slots: set[int] = set()
+        for node in walk(self.root_node):
+            children = node.children.values()
+            assert node.host_children == sum(c.host_value is not None for c in children)
+            leaf = node.value is None and not node.lock_ref and not node.host_children
+            assert (node in self.evictable_host_leaves) == leaf
+            if node.host_value is None:
+                continue
+            assert len(node.host_value) == len(node.key)
+            assert node.parent is not None
+            assert node.parent.host_value is not None  # the root has some, too
+            host[node.owner] = host.get(node.owner, 0) + len(node.key)
+            held = set(node.host_value.tolist())
+            assert len(held) == len(node.key), "a host slot twice in one node"
+            assert not held & slots, "a host slot in two places"
+            slots |= held
+        assert host == self.host_order.sizes, (host, self.host_order.sizes)

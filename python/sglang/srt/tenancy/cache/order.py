@@ -12,63 +12,29 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sglang.srt.mem_cache.radix_cache import TreeNode
-from sglang.srt.tenancy.ownership import Namespace
-
-# Whoever owns no namespace of their own: in shared mode, everybody.
-PUBLIC = ""
+from sglang.srt.tenancy.cache.node import PUBLIC, Node
 
 _ROOM_TO_GROW = 1.25
-
-# Tiers, as bits of ``NodeAccount.queued``.
-DEVICE, HOST = 1, 2
-
-
-class NodeAccount:
-    """What the orders know of a node, in one object beside it.
-
-    Upstream's node has room for one more attribute: a second would take it out of Python's
-    shared attribute table and triple its size.
-    """
-
-    __slots__ = ("device_held", "host_held", "queued")
-
-    def __init__(self) -> None:
-        self.device_held = 0  # tokens counted for its owner
-        self.host_held = 0
-        self.queued = 0
-
-
-def account_of(node: TreeNode) -> NodeAccount:
-    try:
-        account: NodeAccount = node.account
-    except AttributeError:
-        account = node.account = NodeAccount()
-    return account
-
-
-def owner_of(node: TreeNode) -> str:
-    namespace = node.key.extra_key
-    return namespace.owner if isinstance(namespace, Namespace) else PUBLIC
 
 
 class EvictionOrder:
     """The evictable leaves of one tier, and how many tokens each owner holds on it.
 
+    ``queued``: the bit of ``Node.state`` that says a node has an entry here.
     ``priority``: upstream's eviction strategy; smaller goes first. It may only grow while a
     leaf waits (time of last use, hit count): entries are corrected when they are met, so
     a touch costs nothing.
-    ``weights``: owner -> share, 1 for whoever is missing.
+    ``weights``: owner -> share, 1 for whoever is missing. What is public is entitled to as
+    much as all owners together, times its own weight (``PUBLIC``): it serves them all.
     """
 
-    def __init__(
-        self, tier: int, priority: Callable[[TreeNode], Any], weights: Mapping[str, float]
-    ):
-        self.tier = tier
+    def __init__(self, queued: int, priority: Callable[[Node], Any], weights: Mapping[str, float]):
+        self.queued = queued
         self._priority = priority
         self._weights = weights
         self.sizes: dict[str, int] = {}
-        self._leaves: dict[str, list[tuple[Any, TreeNode]]] = {}
+        self._present = 0.0  # weights of the owners who hold something, the public aside
+        self._leaves: dict[str, list[tuple[Any, Node]]] = {}
         # For each owner with leaves, a size that theirs has not outgrown, and one entry in the
         # heap for it. An entry is made exact when it is met; only outgrowing it costs a push.
         self._bounds: dict[str, float] = {}
@@ -76,41 +42,71 @@ class EvictionOrder:
 
     def resize(self, owner: str, tokens: int) -> None:
         """The owner holds this many tokens more (or fewer)."""
-        size = self.sizes[owner] = self.sizes.get(owner, 0) + tokens
+        before = self.sizes.get(owner, 0)
+        size = self.sizes[owner] = before + tokens
         if not size:
             del self.sizes[owner]
-        elif tokens > 0 and size > self._bounds.get(owner, math.inf):
+        if owner and (not before) != (not size):
+            weight = self._weights.get(owner, 1.0)
+            self._present += weight if size else -weight
+        if tokens > 0 and owner and size > self._bounds.get(owner, math.inf):
             self._announce(owner)
 
-    def offer(self, node: TreeNode, account: NodeAccount) -> None:
+    def offer(self, node: Node) -> None:
         """The node, which is not queued, may be evicted from now on."""
-        account.queued |= self.tier
-        owner = owner_of(node)
+        node.state |= self.queued
+        owner = node.owner
         try:
             leaves = self._leaves[owner]
         except KeyError:
             leaves = self._leaves[owner] = []
-            self._announce(owner)
+            if owner:
+                self._announce(owner)
         heapq.heappush(leaves, (self._priority(node), node))
 
-    def take(self, is_evictable: Callable[[TreeNode], bool]) -> Iterator[TreeNode]:
+    def move(self, node: Node, before: str, tokens: int) -> None:
+        """The node changed hands: its tokens count for its owner from now on.
+
+        An entry under the one before stays behind and is dropped when it is met.
+        """
+        if tokens:
+            self.resize(before, -tokens)
+            self.resize(node.owner, tokens)
+        if node.state & self.queued:
+            self.offer(node)
+
+    def take(self, is_evictable: Callable[[Node], bool]) -> Iterator[Node]:
         """Leaves to evict, best first; each is taken off the order. Nodes that became something
         else in the meantime are skipped when they are met."""
         while (owner := self._furthest_above()) is not None:
             leaves = self._leaves[owner]
             priority, node = leaves[0]
+            if node.owner != owner:
+                heapq.heappop(leaves)
+                continue
             current = self._priority(node)
             evictable = is_evictable(node)
             if evictable and current != priority:
                 heapq.heapreplace(leaves, (current, node))
                 continue
             heapq.heappop(leaves)
-            account_of(node).queued &= ~self.tier
+            node.state &= ~self.queued
             if evictable:
                 yield node
 
     def _furthest_above(self) -> str | None:
         """The owner with leaves who holds most for their weight."""
+        owner = self._furthest_private()
+        if not self._leaves.get(PUBLIC):
+            return owner
+        if owner is None:
+            return PUBLIC
+        # Both as a multiple of the fair share; private goes first where they are equal.
+        private = -self._level(owner, self.sizes.get(owner, 0)) * self._present
+        public = self.sizes.get(PUBLIC, 0) / self._weights.get(PUBLIC, 1.0)
+        return PUBLIC if public > private else owner
+
+    def _furthest_private(self) -> str | None:
         while self._levels:
             level, owner = self._levels[0]
             bound, size = self._bounds.get(owner), self.sizes.get(owner, 0)

@@ -1,0 +1,118 @@
+"""Logical free: a node that leaves the tree while a request still reads its slots.
+
+A displaced node is gone from the index and from all sizes at once. It keeps its slots and its
+place in the chain of locks (``parent``), so whoever locked it unlocks as ever; its last lock
+gives the slots back. Where a merge hangs a locked child elsewhere, the child's readers also
+read the displaced node, but their locks no longer pass it: the child then *holds* the node,
+which is one lock until the child's own last lock goes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sglang.srt.tenancy.cache.node import DISPLACED, Node, walk
+from sglang.srt.tenancy.cache.tree import OwnedTree
+
+
+class Displacing(OwnedTree):
+    def reset(self) -> None:
+        super().reset()
+        self._lingering: dict[Node, None] = {}  # displaced, and still holding slots
+        self._held_by: dict[Node, list[Node]] = {}  # locked child -> what it holds
+        self.counts = {"logical_frees": 0}
+
+    def displaced_tokens(self) -> int:
+        """Device slots that wait for their last lock."""
+        return sum(len(node.value) for node in self._lingering if node.value is not None)
+
+    def protected_size(self) -> int:
+        # Upstream's leak check wants each slot free, evictable or protected.
+        return int(self.protected_size_) + (self.displaced_tokens() if self._lingering else 0)
+
+    def count(self, event: str, times: int = 1) -> None:
+        self.counts[event] = self.counts.get(event, 0) + times
+
+    def _displace(self, node: Node) -> None:
+        """Take a node, whose children were hung elsewhere or went before, out of the tree."""
+        parent = node.parent
+        assert parent is not None
+        self._detach(node)
+        self._leave_sizes(node)
+        node.state |= DISPLACED
+        self._lingering[node] = None
+        if node.lock_ref:
+            self.count("logical_frees")
+        self._let_go(node)
+        self._update_leaf_status(parent)
+
+    def _leave_sizes(self, node: Node) -> None:
+        self.evictable_leaves.discard(node)
+        if node.value is not None:
+            if node.lock_ref:
+                self.protected_size_ -= len(node.key)
+            else:
+                self.evictable_size_ -= len(node.key)
+        self._uncount_device(node)
+
+    def _displace_subtree(self, top: Node) -> int:
+        """Free a node and all below it. Returns the device tokens that it held."""
+        nodes = [top, *walk(top)]
+        freed = sum(node.device_held for node in nodes)
+        for node in reversed(nodes):
+            self._displace(node)
+        return freed
+
+    def _let_go(self, node: Node) -> None:
+        """Give back the slots of a displaced node, if nobody reads them any more."""
+        if not node.lock_ref and node in self._lingering:
+            del self._lingering[node]
+            if node.value is not None:
+                self.token_to_kv_pool_allocator.free_segment(node.value, start_pos=0)
+                node.value = None
+
+    def _hang(self, child: Node, parent: Node) -> None:
+        """Move a child of a node that is about to be displaced below another node."""
+        before = child.parent
+        assert before is not None
+        self._detach(child)
+        if child.device_held:
+            before.device_children -= 1
+            parent.device_children += 1
+        child.parent = parent
+        self._attach(child, parent)
+        if child.lock_ref:
+            before.lock_ref += 1 - child.lock_ref  # its readers go, it holds
+            self._held_by.setdefault(child, []).append(before)
+            if not parent.lock_ref:
+                self._protect(parent)
+            parent.lock_ref += child.lock_ref
+        self._update_leaf_status(parent)
+
+    def _protect(self, node: Node) -> int:
+        return 0 if node.state & DISPLACED else super()._protect(node)
+
+    def _unprotect(self, node: Node) -> int:
+        for held in self._held_by.pop(node, ()):
+            held.lock_ref -= 1
+            if not held.lock_ref:
+                self._unprotect(held)
+        if not node.state & DISPLACED:
+            return super()._unprotect(node)
+        self._let_go(node)
+        return 0
+
+    def _check_displaced(self) -> set[int]:
+        """The device slots of displaced nodes. Raises AssertionError on a broken promise."""
+        slots: list[Any] = []
+        for node in self._lingering:
+            assert node.state & DISPLACED
+            assert node.parent is not None
+            assert node.parent.children.get(node.key.child_key(self.page_size)) is not node
+            if node.value is not None:
+                slots.extend(node.value.tolist())
+        for child, held in self._held_by.items():
+            assert child.lock_ref > 0
+            assert all(node in self._lingering for node in held)
+        assert len(slots) == len(set(slots))
+        return set(slots)

@@ -1,0 +1,170 @@
+"""A node of the tree: upstream's attributes, and to whom its tokens belong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
+from sglang.srt.tenancy.ownership import Namespace
+
+# Whoever owns no namespace of their own: in shared mode, everybody.
+PUBLIC = ""
+
+# Bits of ``Node.state``.
+QUEUED_DEVICE = 1  # an entry in the eviction order of the tier stands for it
+QUEUED_HOST = 2
+DISPLACED = 4  # out of the tree; keeps its slots until its last lock goes
+CONFINED = 8  # written under cache_scope "private": never a reason to make anything public
+REGISTERED = 16  # public by an operator's word: never demoted
+JOINED = 32  # made of several nodes: evicted from its end, as they would have been
+
+
+class Crowd:
+    """What only a public node has, made when it is first needed."""
+
+    __slots__ = ("first_owner", "rivals", "u_pre", "users")
+
+    def __init__(self) -> None:
+        self.first_owner = PUBLIC  # to whom it goes back when it ceases to be public
+        self.users: set[str] = set()  # of the current epoch: no more than an epoch's requests
+        self.u_pre = 0
+        # Public key of a first page -> owner -> their private child that begins with it.
+        self.rivals: dict[Any, dict[str, Node]] | None = None
+
+    def roll(self, *, one_epoch: bool) -> None:
+        self.u_pre = len(self.users) if one_epoch else 0
+        self.users.clear()
+
+
+class Node:
+    """Takes the place of upstream's ``TreeNode``, with its attributes and their meanings.
+
+    Not a subclass: with slots for everything a node is smaller than upstream's, although it
+    knows its owner.
+    """
+
+    __slots__ = (
+        "children",
+        "creation_time",
+        "crowd",
+        "device_children",
+        "device_held",
+        "epoch",
+        "hash_value",
+        "hit_count",
+        "hit_cur",
+        "hit_pre",
+        "host_children",
+        "host_held",
+        "host_ref_counter",
+        "host_value",
+        "id",
+        "key",
+        "last_access_time",
+        "lock_ref",
+        "owner",
+        "parent",
+        "priority",
+        "state",
+        "value",
+        "write_through_pending_id",
+    )
+
+    def __init__(self, key: RadixKey, parent: Node | None, moment: int, epoch: int, priority: int):
+        namespace = key.extra_key
+        self.owner: str = namespace.owner if type(namespace) is Namespace else PUBLIC
+        self.crowd: Crowd | None = None
+        self.key = key
+        self.parent = parent
+        self.children: dict[Any, Node] = {}
+        self.value: torch.Tensor | None = None  # device slots, int64, one a token
+        self.host_value: torch.Tensor | None = None  # host slots
+        self.lock_ref = 0
+        self.host_ref_counter = 0
+        self.priority = priority
+        self.creation_time = self.last_access_time = moment
+        self.hit_count = 0  # upstream's, for its write policy and LFU
+        self.hash_value: list[str] | None = None
+        self.write_through_pending_id: int | None = None
+        # The window: hits by admitted requests, this epoch and the one before.
+        self.epoch = epoch
+        self.hit_cur = 0
+        self.hit_pre = 0
+        # What the sizes count for it, on each tier: tokens, and children that are there.
+        self.device_held = 0
+        self.host_held = 0
+        self.device_children = 0
+        self.host_children = 0
+        self.state = 0
+        self.id = TreeNode.counter
+        TreeNode.counter += 1
+
+    @property
+    def is_public(self) -> bool:
+        return not self.owner
+
+    @property
+    def owner_id(self) -> str:
+        return self.owner
+
+    @property
+    def u_cnt_l(self) -> int:
+        """Distinct users of the current epoch."""
+        if self.owner:
+            return min(1, self.hit_cur)
+        return len(self.crowd.users) if self.crowd else 0
+
+    @property
+    def u_pre(self) -> int:
+        """Distinct users of the epoch before."""
+        if self.owner:
+            return min(1, self.hit_pre)
+        return self.crowd.u_pre if self.crowd else 0
+
+    def its_crowd(self) -> Crowd:
+        if self.crowd is None:
+            self.crowd = Crowd()
+        return self.crowd
+
+    @property
+    def evicted(self) -> bool:
+        return self.value is None
+
+    @property
+    def backuped(self) -> bool:
+        return self.host_value is not None
+
+    def protect_host(self) -> None:
+        self.host_ref_counter += 1
+
+    def release_host(self) -> None:
+        if self.host_ref_counter <= 0:
+            raise RuntimeError(f"node {self.id}: host released more often than protected")
+        self.host_ref_counter -= 1
+
+    def get_last_hash_value(self) -> str | None:
+        return self.hash_value[-1] if self.hash_value else None
+
+    def get_prefix_hash_values(self, node: Node | None) -> list[str]:
+        """The page hashes from the root to ``node``, which is this node's parent."""
+        parts: list[list[str]] = []
+        while node is not None and node.hash_value is not None:
+            parts.append(node.hash_value)
+            node = node.parent
+        return [value for part in reversed(parts) for value in part]
+
+    def __lt__(self, other: Node) -> bool:
+        return self.last_access_time < other.last_access_time
+
+
+def walk(root: Node) -> list[Node]:
+    """All nodes below the root."""
+    found: list[Node] = []
+    stack = [root]
+    while stack:
+        children = stack.pop().children.values()
+        found.extend(children)
+        stack.extend(children)
+    return found

@@ -1,0 +1,345 @@
+"""What becomes public, and what ceases to be.
+
+The idea is that of the SafeKV paper (2025), which gives the ratio of reuse in two opposite
+directions. Ours is distinct users / hits: low is suspicious.
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache.ban import Bans
+from sglang.srt.tenancy.cache.hashes import ensure_hashes
+from sglang.srt.tenancy.cache.merge import Merging
+from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, PUBLIC, REGISTERED, Node, walk
+from sglang.srt.tenancy.cache.published import Published
+from sglang.srt.tenancy.cache.tree import common_prefix, public_key
+from sglang.srt.tenancy.cache.verdicts import SOURCES, Verdicts
+from sglang.srt.tenancy.cache.window import reuse_diversity
+from sglang.srt.tenancy.ownership import Namespace, namespace
+
+logger = logging.getLogger(__name__)
+
+
+class Sharing(Merging):
+    def reset(self) -> None:
+        super().reset()
+        if not hasattr(self, "published"):  # they outlive a flush of the cache
+            self.published = Published(self.page_size)
+            self.bans = Bans()
+            self.verdicts: Verdicts = SOURCES[self.options.tenant_detector]()
+
+    # Published prefixes
+
+    def publish(self, tokens: Sequence[int]) -> None:
+        """Make a prefix public for everybody, whenever somebody next asks for it."""
+        self.published.add(tokens)
+        for node in self._public_path(array("q", tokens)):
+            node.state |= REGISTERED
+
+    def withdraw(self, tokens: Sequence[int]) -> None:
+        """Take a published prefix back; what is public only through it goes back to its first
+        owner. Raises ValueError if it was not published."""
+        gone = self.published.remove(tokens)
+        still = self.published.covers(gone, len(gone))
+        for node in self._public_path(gone):
+            start = self._depth(node) - len(node.key)
+            if start < still < start + len(node.key):
+                self._split_node(node.key, node, still - start)
+        for node in self._public_path(gone):
+            if not node.owner and self._depth(node) > still:  # or an ancestor took it along
+                self._demote(node)
+
+    def _public_path(self, tokens: array[int]) -> list[Node]:
+        """The nodes, in all namespaces, that hold nothing but a prefix of these tokens."""
+        found = []
+        stack = [(self.root_node, 0)]
+        while stack:
+            node, at = stack.pop()
+            for child in list(node.children.values()) if at < len(tokens) else ():
+                stored = child.key.token_ids
+                if child.owner or common_prefix(stored, tokens, at, len(tokens)) < len(stored):
+                    continue
+                found.append(child)
+                stack.append((child, at + len(stored)))
+        return found
+
+    # Counting
+
+    def _visit(self, last: Node, user: str) -> None:
+        """A request was admitted; it counts once for each node down to ``last``."""
+        self.clock.admit()
+        node = last
+        while node.parent is not None:
+            self.clock.count(node, user)
+            parent = node.parent
+            if node.owner and not parent.owner and not node.state & DISPLACED:
+                self._move_to_end(node, parent)
+            node = parent
+
+    def _move_to_end(self, node: Node, parent: Node) -> None:
+        owners = self._rivals(node, parent)
+        owners[node.owner] = owners.pop(node.owner)
+
+    # Promotion
+
+    def _promote(self, key: RadixKey, last: Node) -> None:
+        """Make public what may be, of a path that its owner has just inserted.
+
+        ``last``: the node in which the path ends, with all of the key's tokens above it.
+        """
+        path = self._private_path(last)
+        if not path:
+            return
+        start = self._depth(path[0]) - len(path[0].key)
+        end = start
+        for node in path:
+            if node.state & CONFINED:
+                break
+            end += len(node.key)
+        if end == start:
+            return
+        registered = self.published.covers(key.token_ids, end)
+        length = max(registered, self._promotable(key, path[0], start, end)) - start
+        if length <= 0:
+            return
+        self._make_public(path, length, registered - start)
+
+    def _private_path(self, last: Node) -> list[Node]:
+        path = []
+        node = last
+        while node.owner:
+            path.append(node)
+            assert node.parent is not None
+            node = node.parent
+        path.reverse()
+        return path
+
+    def _depth(self, node: Node) -> int:
+        """Tokens from the root to the end of a node."""
+        depth = 0
+        while node.parent is not None:
+            depth += len(node.key)
+            node = node.parent
+        return depth
+
+    def _promotable(self, key: RadixKey, first: Node, start: int, end: int) -> int:
+        """Up to which token the path may become public because enough users hold it."""
+        page = self.page_size
+        end = min(end, self.verdicts.harmless(key)) // page * page
+        plain = first.key.extra_key.extra_key
+        end = self.bans.allowed(plain, key.token_ids, start, end, self.clock.epoch) // page * page
+        if end <= start:
+            return start
+        holders = self._holders(key.token_ids, first, start, end)
+        enough = self.options.tenant_public_users
+        return start if len(holders) < enough else sorted(holders, reverse=True)[enough - 1]
+
+    def _holders(self, tokens: array[int], first: Node, start: int, end: int) -> list[int]:
+        """For each owner of these tokens under one public parent: up to where they hold them.
+
+        Only what was used in the window counts, and nothing that a request kept to itself.
+        """
+        assert first.parent is not None
+        rivals = self._rivals(first, first.parent)
+        if len(rivals) < self.options.tenant_public_users:
+            return []
+        found = []
+        for rival in reversed(rivals.values()):  # last used first
+            if not self.clock.in_window(rival):
+                break
+            held = self._held(rival, tokens, start, end)
+            if held > start:
+                found.append(held)
+        return found
+
+    def _held(self, node: Node | None, tokens: array[int], at: int, end: int) -> int:
+        page = self.page_size
+        while node is not None and not node.state & CONFINED and self.clock.in_window(node):
+            stored = node.key.token_ids
+            shared = common_prefix(stored, tokens, at, end) // page * page
+            at += shared
+            if shared < len(stored) or at >= end:
+                break
+            node = self.child_of(node, RadixKey(tokens, node.key.extra_key), at)
+        return at
+
+    def _make_public(self, path: list[Node], length: int, registered: int) -> None:
+        """The first ``length`` tokens of a private path become public, ``registered`` of them
+        by an operator's word; every other owner's copy is merged into them."""
+        top = path[0].parent
+        assert top is not None
+        rivals = [node for node in self._rivals(path[0], top).values() if node is not path[0]]
+        eldest = min((path[0], *rivals), key=lambda node: node.creation_time)
+        first_owner = eldest.owner
+        self._cut(path, length)
+        self._cut(path, registered)
+        done = 0
+        for node in path:
+            if done >= length:
+                break
+            done += len(node.key)
+            self._expose(node, first_owner, registered=done <= registered)
+        self.count("promotions")
+        for rival in rivals:
+            self._merge_into_public(rival)
+
+    def _cut(self, path: list[Node], at: int) -> None:
+        """Make a node of a path end after its first ``at`` tokens."""
+        start = 0
+        for index, node in enumerate(path):
+            if start < at < start + len(node.key):
+                path.insert(index, self._split_node(node.key, node, at - start))
+                return
+            start += len(node.key)
+
+    def _expose(self, node: Node, first_owner: str, *, registered: bool) -> None:
+        """A private node below a public one becomes public."""
+        before = node.owner
+        self._withdraw_names(node)
+        self._detach(node)
+        node.key.extra_key = node.key.extra_key.extra_key
+        node.owner = PUBLIC
+        crowd = node.its_crowd()
+        crowd.first_owner = first_owner
+        crowd.u_pre = min(1, node.hit_pre)
+        if node.hit_cur:
+            crowd.users.add(before)
+        if registered:
+            node.state |= REGISTERED
+        self._reindex(node, before)
+
+    def _reindex(self, node: Node, before: str) -> None:
+        """A node's scope changed: find it, and its children, under the new one."""
+        parent = node.parent
+        assert parent is not None
+        self._attach(node, parent)
+        for child in node.children.values():
+            self._attach(child, node)
+        self.device_order.move(node, before, node.device_held)
+        self._give_names(node)
+
+    def _withdraw_names(self, node: Node) -> None:
+        """Page hashes tell private from public: a node that changes sides, and all below it,
+        will have others."""
+        if not self._has_names():
+            return
+        for changed in (node, *walk(node)):
+            if changed.value is not None:
+                self._record_remove_event(changed)
+            changed.hash_value = None
+
+    def _give_names(self, node: Node) -> None:
+        if not self._has_names():
+            return
+        for changed in (node, *walk(node)):
+            ensure_hashes(changed, self.page_size)
+            if changed.value is not None:
+                self._record_store_event(changed)
+
+    def _has_names(self) -> bool:
+        return bool(self.enable_kv_cache_events)
+
+    # Demotion
+
+    def _demote_probed(self, last: Node) -> None:
+        """Demote the topmost node of a path whose reuse looks like probing."""
+        limit, minimum = self.options.tenant_rdr_threshold, self.options.tenant_rdr_min_hits
+        suspect = None
+        node = last
+        while node.parent is not None:
+            if (
+                not node.owner
+                and not node.state & REGISTERED
+                and node.hit_cur + node.hit_pre >= minimum
+                and reuse_diversity(node) < limit
+            ):
+                suspect = node
+            node = node.parent
+        if suspect is None:
+            return
+        self._quarantine(suspect)
+        logger.warning(
+            "A public prefix of %d tokens is private again: %d hits by %d users look like "
+            "probing. It stays private for %d epochs.",
+            self._depth(suspect),
+            suspect.hit_cur + suspect.hit_pre,
+            suspect.u_cnt_l + suspect.u_pre,
+            self.options.tenant_quarantine_epochs,
+        )
+        self._demote(suspect)
+
+    def _quarantine(self, node: Node) -> None:
+        tokens: array[int] = array("q")
+        above: Node | None = node.parent
+        while above is not None and above.parent is not None:
+            tokens = above.key.token_ids + tokens
+            above = above.parent
+        start = len(tokens)
+        tokens += node.key.token_ids
+        until = self.clock.epoch + self.options.tenant_quarantine_epochs
+        self.bans.add(node.key.extra_key, tokens, start + self.page_size, until)
+
+    def _demote(self, top: Node) -> None:
+        """A public node and all public ones below it go back to its first owner; what other
+        owners have below is freed."""
+        assert top.crowd is not None
+        owner = top.crowd.first_owner
+        kept = [top]
+        while kept:
+            node = kept.pop()
+            for child in list(node.children.values()):
+                theirs = child.owner or child.its_crowd().first_owner
+                if theirs == owner:
+                    kept.append(child)
+                else:
+                    self._displace_subtree(child)
+            if not node.owner:
+                self._conceal(node, owner)
+        self.count("demotions")
+
+    def _conceal(self, node: Node, owner: str) -> None:
+        """A public node becomes private; its children are of the same first owner."""
+        self._withdraw_names(node)
+        self._detach(node)
+        node.key.extra_key = namespace(owner, node.key.extra_key)
+        node.owner = owner
+        node.crowd = None
+        node.state &= ~REGISTERED
+        self._reindex(node, PUBLIC)
+
+    # Erasure
+
+    def erase(self, user: str) -> int:
+        """Free all that is private to a user. Returns the device tokens freed."""
+        tops = []
+        stack = [self.root_node]
+        while stack:
+            for child in stack.pop().children.values():
+                if child.owner == user:
+                    tops.append(child)
+                elif not child.owner:
+                    stack.append(child)
+        freed = sum(self._displace_subtree(node) for node in tops)
+        self.count("erasures")
+        return freed
+
+    def _check_sharing(self) -> None:
+        """Invariants 1 and 2. Raises AssertionError."""
+        for node in (self.root_node, *walk(self.root_node)):
+            waiting: dict[Any, dict[str, Node]] = {}
+            for key, child in node.children.items():
+                assert child.parent is node
+                assert key == child.key.child_key(self.page_size)
+                extra = child.key.extra_key
+                assert child.owner == (extra.owner if type(extra) is Namespace else PUBLIC)
+                assert not node.owner or child.owner == node.owner
+                if child.owner and not node.owner:
+                    page = public_key(key)
+                    assert page not in node.children
+                    waiting.setdefault(page, {})[child.owner] = child
+            assert ((node.crowd and node.crowd.rivals) or {}) == waiting
