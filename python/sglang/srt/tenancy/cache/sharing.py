@@ -13,7 +13,6 @@ from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.ban import Bans
-from sglang.srt.tenancy.cache.hashes import ensure_hashes
 from sglang.srt.tenancy.cache.merge import Merging
 from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, PUBLIC, REGISTERED, Node, walk
 from sglang.srt.tenancy.cache.published import Published
@@ -222,27 +221,6 @@ class Sharing(Merging):
             self._attach(child, node)
         self.device_order.move(node, before, node.device_held)
         self._give_names(node)
-
-    def _withdraw_names(self, node: Node) -> None:
-        """Page hashes tell private from public: a node that changes sides, and all below it,
-        will have others."""
-        if not self._has_names():
-            return
-        for changed in (node, *walk(node)):
-            if changed.value is not None:
-                self._record_remove_event(changed)
-            changed.hash_value = None
-
-    def _give_names(self, node: Node) -> None:
-        if not self._has_names():
-            return
-        for changed in (node, *walk(node)):
-            ensure_hashes(changed, self.page_size)
-            if changed.value is not None:
-                self._record_store_event(changed)
-
-    def _has_names(self) -> bool:
-        return bool(self.enable_kv_cache_events)
 
     # Demotion
 
