@@ -232,7 +232,7 @@ class Sharing(Merging):
         while node.parent is not None:
             if (
                 not node.owner
-                and not node.state & REGISTERED
+                and not node.state & (REGISTERED | DISPLACED)
                 and node.hit_cur + node.hit_pre >= minimum
                 and reuse_diversity(node) < limit
             ):
