@@ -12,12 +12,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.ban import Bans
+from sglang.srt.tenancy.cache.ban import FOREVER, Bans
 from sglang.srt.tenancy.cache.merge import Merging
-from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, PUBLIC, REGISTERED, Node, walk
+from sglang.srt.tenancy.cache.node import (
+    CONFINED,
+    DISPLACED,
+    HARMLESS,
+    PUBLIC,
+    REGISTERED,
+    Node,
+    walk,
+)
 from sglang.srt.tenancy.cache.published import Published
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
-from sglang.srt.tenancy.cache.verdicts import SOURCES, Verdicts
+from sglang.srt.tenancy.cache.verdicts import SOURCES, Judged, Verdicts
 from sglang.srt.tenancy.cache.window import reuse_diversity
 from sglang.srt.tenancy.ownership import Namespace, namespace
 
@@ -30,7 +38,7 @@ class Sharing(Merging):
         if not hasattr(self, "published"):  # they outlive a flush of the cache
             self.published = Published(self.page_size)
             self.bans = Bans()
-            self.verdicts: Verdicts = SOURCES[self.options.tenant_detector]()
+            self.verdicts: Verdicts = SOURCES.get(self.options.tenant_detector, Judged)()
 
     # Published prefixes
 
@@ -66,6 +74,47 @@ class Sharing(Merging):
                 found.append(child)
                 stack.append((child, at + len(stored)))
         return found
+
+    # Verdicts
+
+    def judge(self, key: RadixKey, harmless: int, sensitive: int | None) -> None:
+        """A detector's verdict on a request's tokens, as it arrives on the scheduler's channel.
+
+        ``key``: the tokens, under the ``Namespace`` of who sent them. The first ``harmless`` of
+        them hold nothing sensitive; ``sensitive``: index of the first token that does.
+        """
+        if self.options.tenant_mode != "selective":
+            return
+        page = self.page_size
+        tokens, namespace = key.token_ids, key.extra_key
+        if sensitive is not None and sensitive < len(tokens):
+            # The page it begins in, so that nothing that reaches it becomes public.
+            banned = min(len(tokens), (sensitive // page + 1) * page)
+            self.bans.add(namespace.extra_key, tokens, banned, FOREVER)
+        path = self._cut_at(key, min(harmless, len(tokens)) // page * page)
+        for node in path:
+            node.state |= HARMLESS
+        if path:
+            self._promote(key, path[-1])
+
+    def _cut_at(self, key: RadixKey, end: int) -> list[Node]:
+        """The private nodes of the key's first ``end`` tokens, none of them longer than that."""
+        path: list[Node] = []
+        node, at = self.root_node, 0
+        while at < end:
+            child = self.child_of(node, key, at)
+            if child is None:
+                break
+            stored = child.key.token_ids
+            shared = common_prefix(stored, key.token_ids, at, end)
+            if shared < len(stored):
+                shared = shared // self.page_size * self.page_size
+                child = self._split_node(child.key, child, shared)
+            at += shared
+            node = child
+            if child.owner:
+                path.append(child)
+        return path
 
     # Counting
 
@@ -103,7 +152,7 @@ class Sharing(Merging):
         if end == start:
             return
         registered = self.published.covers(key.token_ids, end)
-        length = max(registered, self._promotable(key, path[0], start, end)) - start
+        length = max(registered, self._promotable(key, path, start, end)) - start
         if length <= 0:
             return
         self._make_public(path, length, registered - start)
@@ -126,10 +175,10 @@ class Sharing(Merging):
             node = node.parent
         return depth
 
-    def _promotable(self, key: RadixKey, first: Node, start: int, end: int) -> int:
+    def _promotable(self, key: RadixKey, path: list[Node], start: int, end: int) -> int:
         """Up to which token the path may become public because enough users hold it."""
-        page = self.page_size
-        end = min(end, self.verdicts.harmless(key)) // page * page
+        page, first = self.page_size, path[0]
+        end = min(end, start + self.verdicts.harmless(path))
         plain = first.key.extra_key.extra_key
         end = self.bans.allowed(plain, key.token_ids, start, end, self.clock.epoch) // page * page
         if end <= start:

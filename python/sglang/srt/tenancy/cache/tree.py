@@ -28,6 +28,7 @@ from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.mem_cache.utils import split_node_hash_value
 from sglang.srt.tenancy.cache.node import (
     CONFINED,
+    HARMLESS,
     JOINED,
     QUEUED_DEVICE,
     REGISTERED,
@@ -242,7 +243,7 @@ class OwnedTree(RadixCache):
         upper.hit_count = child.hit_count
         upper.lock_ref = child.lock_ref
         upper.hit_cur, upper.hit_pre = child.hit_cur, child.hit_pre
-        upper.state = child.state & (CONFINED | REGISTERED | JOINED)
+        upper.state = child.state & (CONFINED | HARMLESS | JOINED | REGISTERED)
         if child.crowd is not None:
             crowd = upper.its_crowd()
             crowd.first_owner, crowd.u_pre = child.crowd.first_owner, child.crowd.u_pre
