@@ -124,14 +124,7 @@ class Sharing(Merging):
         node = last
         while node.parent is not None:
             self.clock.count(node, user)
-            parent = node.parent
-            if node.owner and not parent.owner and not node.state & DISPLACED:
-                self._move_to_end(node, parent)
-            node = parent
-
-    def _move_to_end(self, node: Node, parent: Node) -> None:
-        owners = self._rivals(node, parent)
-        owners[node.owner] = owners.pop(node.owner)
+            node = node.parent
 
     # Promotion
 
@@ -197,9 +190,7 @@ class Sharing(Merging):
         if len(rivals) < self.options.tenant_public_users:
             return []
         found = []
-        for rival in reversed(rivals.values()):  # last used first
-            if not self.clock.in_window(rival):
-                break
+        for rival in rivals.values():
             held = self._held(rival, tokens, start, end)
             if held > start:
                 found.append(held)
