@@ -92,6 +92,8 @@ def run_of(shape: Shape, modes: Sequence[str], effort: Effort) -> dict[str, Any]
         "leaves": shape.leaves,
         "users": shape.users,
         "operations": {name: dataclasses.asdict(figures) for name, figures in times.items()},
+        # Of the mixed trace: upstream's requests find strangers' prefixes, ours what is public.
+        "cached_tokens": {name: subject.cached_tokens for name, subject in subjects.items()},
     }
 
 
@@ -166,6 +168,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--leaves", type=int, nargs="+", help="sizes of the trees")
     parser.add_argument("--users", type=int, nargs="+", help="numbers of users")
     parser.add_argument("--flat", type=int, nargs=2, help="two sizes to compare evictions at")
+    parser.add_argument("--batches", type=int, help="of each operation; more are more exact")
+    parser.add_argument("--memory-leaves", type=int, help="leaves that are weighed")
     parser.add_argument("--modes", nargs="+", choices=OURS, default=["shared", "selective"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser.parse_args(arguments)
@@ -173,9 +177,14 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def plan_of(options: argparse.Namespace) -> Plan:
     plan = QUICK if options.quick else FULL
-    wanted = {"leaves": options.leaves, "users": options.users}
-    if options.flat:
-        wanted["flat"] = tuple(options.flat)
+    wanted = {
+        "leaves": options.leaves,
+        "users": options.users,
+        "flat": options.flat and tuple(options.flat),
+        "memory_leaves": options.memory_leaves,
+        "effort": options.batches
+        and dataclasses.replace(plan.effort, batches=options.batches, samples=options.batches),
+    }
     return dataclasses.replace(plan, **{k: v for k, v in wanted.items() if v is not None})
 
 

@@ -62,9 +62,14 @@ def _turns(
 
 def _insert_long_prompts(subject: Subject) -> None:
     for number in range(_CALLS):
-        for _ in range(3):  # until the host has it: no insert that is timed writes a backup
-            subject.insert(long_prompt(number, subject.shape.users))
-            subject.tree.settle()
+        _insert_until_backed_up(subject, long_prompt(number, subject.shape.users))
+
+
+def _insert_until_backed_up(subject: Subject, prompt: Prompt) -> None:
+    """Or an insert that is timed would do it, for the one tree now and for another later."""
+    for _ in range(3):
+        subject.insert(prompt)
+        subject.tree.settle()
 
 
 def _match_long(subject: Subject, batch: int) -> float:
@@ -93,7 +98,11 @@ def _insert_long(subject: Subject, batch: int) -> float:
 
 
 def _insert_leaf(subject: Subject, batch: int) -> float:
-    return _insert(subject, [subject.fresh_leaf() for _ in range(_CALLS)], batch)
+    """New leaves behind known system prompts."""
+    prompts = [subject.fresh_leaf() for _ in range(_CALLS)]
+    for user, tokens in prompts:
+        _insert_until_backed_up(subject, Prompt(user, tokens[:SYSTEM]))
+    return _insert(subject, prompts, batch)
 
 
 def _insert(subject: Subject, prompts: list[Prompt], batch: int) -> float:

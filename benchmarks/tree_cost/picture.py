@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from tree_cost.operations import OPERATIONS
 from tree_cost.subjects import ISOLATED, SELECTIVE, SHARED, UPSTREAM
@@ -50,6 +51,24 @@ def _panel(axis: Axes, operation: str, runs: list[dict[str, Any]]) -> None:
     if high < 10 * low:  # or a panel of equals would look like one of differences
         axis.set_ylim(low / 3, high * 3)
     axis.grid(True, which="major", alpha=0.3)
+    _label(axis, sorted({run["leaves"] for run in runs}))
+
+
+def _label(axis: Axes, sizes: list[int]) -> None:
+    """Plain numbers, and under the trees that there are."""
+    plain = FuncFormatter(lambda value, _: f"{value:,g}")
+    axis.set_xticks(sizes)
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    low, high = axis.get_ylim()
+    steps = (1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)
+    axis.yaxis.set_major_locator(LogLocator(subs=steps))
+    axis.yaxis.set_major_formatter(plain)
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _thousands(leaves: float, _: int) -> str:
+    return f"{leaves / 1000:g}k" if leaves >= 1000 else f"{leaves:g}"
 
 
 def _legend(figure: Figure, axis: Axes) -> None:

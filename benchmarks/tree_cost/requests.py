@@ -24,8 +24,8 @@ def request(subject: Subject, turn: Turn) -> Req:
     return req
 
 
-def serve(subject: Subject, req: Req, answer: list[int]) -> int:
-    """Match, make room, prefill, answer, finish. Returns the tokens that were cached."""
+def serve(subject: Subject, req: Req, answer: list[int]) -> None:
+    """Match, make room, prefill, answer, finish."""
     cache, rows = subject.cache, subject.tree.rows
     req.init_next_round_input(cache)
     _load_back(subject, req)
@@ -45,7 +45,7 @@ def serve(subject: Subject, req: Req, answer: list[int]) -> int:
     cache.cache_finished_req(req, kv_len_to_handle=end)
     rows.free(req)
     subject.tree.settle()
-    return hit
+    subject.cached_tokens += hit
 
 
 def _load_back(subject: Subject, req: Req) -> None:

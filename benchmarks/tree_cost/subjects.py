@@ -64,6 +64,7 @@ class Subject:
             **{name: value for name, value in _OPTIONS.items() if name in FIELDS},
         )
         self.cache = self.tree.cache
+        self.cached_tokens = 0  # that requests found
         self._leaves_made = 0
         self._rng = random.Random(SEED)
         self._spare: Any = None

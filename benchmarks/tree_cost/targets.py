@@ -14,7 +14,8 @@ _SPEEDUPS = {10_000: 50, 40_000: 300}
 
 
 class Target(NamedTuple):
-    """``measured`` is None where this run did not measure it: neither reached nor missed."""
+    """``measured`` is None where this run did not measure it; ``reached`` is None then, and
+    where nothing was asked."""
 
     name: str
     mode: str
@@ -34,12 +35,17 @@ def targets(results: dict[str, Any]) -> list[Target]:
 def as_table(found: list[Target]) -> str:
     rows = [("asked of the tree", "mode", "asked", "measured", "")]
     for target in found:
-        measured = "-" if target.measured is None else f"{target.measured:,.3g}"
-        verdict = {None: "not measured", True: "pass", False: "FAIL"}[target.reached]
+        measured = "-" if target.measured is None else _short(target.measured)
+        unknown = "not measured" if target.measured is None else "not asked"
+        verdict = {None: unknown, True: "pass", False: "FAIL"}[target.reached]
         rows.append((target.name, target.mode, target.asked, measured, verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in [lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _one_user(results: dict[str, Any]) -> Iterator[Target]:
@@ -89,7 +95,7 @@ def _sizes(results: dict[str, Any]) -> Iterator[Target]:
         yield Target(
             f"nodes of {TURNS} turns, times fewer",
             mode,
-            ">= 10" if asked else "(as upstream)",
+            ">= 10" if asked else "-",
             fewer,
             fewer >= 10 if asked else None,
         )
