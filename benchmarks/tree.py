@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import platform
@@ -191,9 +192,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(arguments)
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported need not be looked through again and again
     with tempfile.TemporaryDirectory() as directory:
         start_group(Path(directory))
         results = measure_all(plan_of(options), options.modes)
+    gc.unfreeze()
     found = targets(results)
     results["quick"] = options.quick
     results["targets"] = [target._asdict() for target in found]
