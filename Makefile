@@ -1,4 +1,5 @@
-# Variables: PORT HOST MODEL ARGS (for serve), PYTHON (to make the environment).
+# Variables: PORT HOST MODEL (for serve), ARGS (for serve and bench-tree), PYTHON (to make the
+# environment).
 PYTHON ?= python3
 PORT ?= 30000
 HOST ?= 127.0.0.1
@@ -33,8 +34,8 @@ test: $(TESTABLE) ## Run every test
 test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
 	$(BIN)/python -m pytest -v -n auto --dist worksteal -m "not server and not build" tests
 
-bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results
-	$(BIN)/python benchmarks/tree.py
+bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results (ARGS=--quick)
+	$(BIN)/python benchmarks/tree.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .
