@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache import report
 from sglang.srt.tenancy.messages import (
     Configure,
@@ -23,6 +24,7 @@ from sglang.srt.tenancy.messages import (
     Verdict,
     Withdraw,
 )
+from sglang.srt.tenancy.ownership import namespace
 from sglang.srt.tenancy.prefixes import PrefixTable
 
 Answer = dict[str, Any]
@@ -67,7 +69,8 @@ class Control:
         return totals | {"public_prefixes": len(self.prefixes)}
 
     def _verdict(self, order: Verdict) -> Answer:
-        self._cache.verdict(order.owner, order.tokens, order.clean)
+        key = RadixKey(order.tokens, namespace(order.owner, order.extra_key))
+        self._cache.judge(key, order.harmless, order.sensitive)
         return {}
 
     def _erase(self, order: Erase) -> Answer:

@@ -69,11 +69,17 @@ class Tree(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """A detector found nothing sensitive in the first ``clean`` of an owner's tokens."""
+    """A detector's word on one request's tokens.
+
+    ``harmless``: so many of the first hold nothing sensitive. ``sensitive``: index of the first
+    token that does. ``extra_key``: upstream's, which the request came with.
+    """
 
     owner: str
+    extra_key: str | None
     tokens: Tokens
-    clean: int
+    harmless: int
+    sensitive: int | None = None
 
 
 class Erase(msgspec.Struct, frozen=True, tag=True, array_like=True):

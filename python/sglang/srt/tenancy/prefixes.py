@@ -15,7 +15,7 @@ Change = Callable[[Tokens], None]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A prefix, who asked for it, and the digest of its tokens."""
+    """A prefix, who asked for it, and a digest of the pages that it fills."""
 
     prefix: Prefix
     origin: Origin
@@ -28,8 +28,8 @@ def content_of(tokens: Tokens) -> str:
 
 
 class PrefixTable:
-    """Names of token sequences. The tree knows no names: it is told of a sequence when its first
-    name comes (``publish``) and when its last one goes (``withdraw``)."""
+    """Names of token sequences. The tree knows no names and whole pages only: it is told of a
+    sequence when its first name comes (``publish``) and when its last one goes (``withdraw``)."""
 
     def __init__(self, page_size: int, publish: Change, withdraw: Change):
         self._page_size = page_size
@@ -46,7 +46,7 @@ class PrefixTable:
         known = self._entries.get(prefix.name)
         if known is None:
             self._become(self._entries | {prefix.name: entry})
-        elif known.content != entry.content:
+        elif known.prefix.tokens != prefix.tokens:
             raise refused(
                 409,
                 "name",
@@ -91,7 +91,7 @@ class PrefixTable:
                 f"{count} tokens are less than one page of the cache ({self._page_size}); "
                 "give a longer prefix, or start the server with a smaller --page-size",
             )
-        return Entry(prefix, origin, content_of(prefix.tokens))
+        return Entry(prefix, origin, content_of(prefix.tokens[: self._usable(count)]))
 
     def _become(self, entries: dict[str, Entry]) -> None:
         """Exchange the table, and tell the tree what is new, then what is gone: what both hold
@@ -115,7 +115,10 @@ class PrefixTable:
         return {
             "name": entry.prefix.name,
             "tokens": count,
-            "usable_tokens": count - count % self._page_size,
+            "usable_tokens": self._usable(count),
             "source": entry.prefix.source,
             "origin": entry.origin,
         }
+
+    def _usable(self, count: int) -> int:
+        return count - count % self._page_size

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from sglang.srt.tenancy.cache.order import PUBLIC, owner_of
+from sglang.srt.tenancy.ownership import Namespace
 from sglang.srt.tenancy.user_id import digest
+
+PUBLIC = ""  # the owner of what nobody owns
 
 # Per node, as the tree keeps them: a window that nobody touched since is not rolled.
 COUNTERS = ("epoch", "hit_cur", "u_cnt_l", "hit_pre", "u_pre")
@@ -75,7 +77,7 @@ def tree(cache: Any, depth: int, nodes: int) -> dict[str, Any]:
 
 
 def _node(node: Any) -> dict[str, Any]:
-    owner = owner_of(node)
+    owner = _owner_of(node)
     return {
         "scope": "public" if owner == PUBLIC else "private",
         "owner": None if owner == PUBLIC else digest(owner),
@@ -88,3 +90,8 @@ def _node(node: Any) -> dict[str, Any]:
         "truncated": False,
         "children": [],
     }
+
+
+def _owner_of(node: Any) -> str:
+    namespace = node.key.extra_key
+    return namespace.owner if isinstance(namespace, Namespace) else PUBLIC
