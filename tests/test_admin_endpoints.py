@@ -15,7 +15,7 @@ from support.server import Server
 pytestmark = pytest.mark.server
 
 ADMIN_KEY = fresh_admin_key()
-POOL = 1024  # tokens
+POOL = 4096  # tokens; nothing is evicted
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def server(tiny_model: Path) -> Iterator[Server]:
         tiny_model,
         *("--enable-tenant-cache", "--tenant-mode", "selective", "--enable-cache-report"),
         *("--admin-api-key", ADMIN_KEY, "--max-total-tokens", str(POOL)),
-        *("--enable-hierarchical-cache", "--hicache-ratio", "4"),
+        *("--enable-hierarchical-cache", "--hicache-ratio", "2"),
         *("--tenant-epoch-requests", "8", "--enable-metrics"),
     ) as server:
         yield server
