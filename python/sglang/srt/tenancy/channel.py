@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from sglang.srt.tenancy.messages import (
@@ -18,18 +19,16 @@ _SECONDS = 120.0  # a scheduler answers between two batches
 
 
 class Channel:
-    """Sends orders through one tokenizer manager, and pairs the replies by their id.
+    """Sends orders, and pairs the replies by their id.
 
     Upstream's own communicator counts replies without asking to which request they belong: one
     that was given up would lend its late replies to the next.
     """
 
-    def __init__(self, manager: Any):
-        from sglang.utils import TypeBasedDispatcher
-
-        self._manager = manager
+    def __init__(self, send: Callable[[TenantControl], None], ranks: int):
+        self._send = send
+        self._ranks = ranks
         self._open: dict[str, _Pending] = {}
-        manager._result_dispatcher += TypeBasedDispatcher([(TenantControlReply, self._receive)])
 
     async def ask(self, order: Order) -> list[dict[str, Any]]:
         """Every data-parallel rank's answer, in the order of the ranks.
@@ -37,12 +36,11 @@ class Channel:
         Raises Refused: what the schedulers refuse, or 503 where one does not answer in time (it
         may then still carry out the order).
         """
-        self._manager.auto_create_handle_loop()
         message = TenantControl(rid=uuid.uuid4().hex, order=order)
-        pending = _Pending(self._manager.server_args.dp_size)
+        pending = _Pending(self._ranks)
         self._open[message.rid] = pending
         try:
-            self._manager._dispatch_to_scheduler(message)
+            self._send(message)
             replies = await asyncio.wait_for(pending.complete, _SECONDS)
         except asyncio.TimeoutError:
             raise refused(
@@ -52,7 +50,8 @@ class Channel:
             del self._open[message.rid]
         return _answers(replies)
 
-    def _receive(self, reply: TenantControlReply) -> None:
+    def receive(self, reply: TenantControlReply) -> None:
+        """One rank's reply; to an order that nobody waits for any more, it is dropped."""
         pending = self._open.get(reply.rid or "")
         if pending is not None:
             pending.add(reply)
@@ -79,3 +78,13 @@ def _answers(replies: list[TenantControlReply]) -> list[dict[str, Any]]:
         if reply.refusal is not None:
             raise Refused(reply.refusal)
     return [reply.answer for reply in replies]
+
+
+def connect(manager: Any) -> Channel:
+    """A channel through this process's tokenizer manager, on the requests' own sockets."""
+    from sglang.utils import TypeBasedDispatcher
+
+    manager.auto_create_handle_loop()
+    channel = Channel(manager._dispatch_to_scheduler, manager.server_args.dp_size)
+    manager._result_dispatcher += TypeBasedDispatcher([(TenantControlReply, channel.receive)])
+    return channel

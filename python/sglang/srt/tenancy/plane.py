@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy.channel import Channel
+from sglang.srt.tenancy.channel import connect
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.messages import Configure, Order, Publish, Refused, refused
 from sglang.srt.tenancy.prefix_source import PrefixSource, SourceError
@@ -26,7 +26,7 @@ class ControlPlane:
     def __init__(self, app: FastAPI, manager: Any):
         self.mode: str = manager.server_args.tenant_mode
         self._renderer = Renderer(app, manager)
-        self._channel = Channel(manager)
+        self._channel = connect(manager)
 
     async def ask(self, order: Order) -> list[dict[str, Any]]:
         """Each replica's answer. Raises Refused."""

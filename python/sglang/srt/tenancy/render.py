@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from sglang.srt.tenancy.messages import Prefix
 from sglang.srt.tenancy.prefix_source import MAX_TOKENS, PrefixSource, SourceError
 from sglang.srt.tenancy.prefixes import content_of
@@ -69,7 +71,9 @@ class Renderer:
     async def _of_messages(self, source: PrefixSource) -> list[int]:
         """The longest common prefix of all continuations that the template takes."""
         rendered, problem = [], None
-        for continuation in _CONTINUATIONS:
+        # Upstream turns an assistant's last word into a user's: alone, it renders as another.
+        turned = source.value[-1].get("role") == "assistant"
+        for continuation in _CONTINUATIONS[1:] if turned else _CONTINUATIONS:
             more = [{"role": role, "content": content} for role, content in continuation]
             try:
                 rendered.append(await self._render_chat([*source.value, *more], source.tools))
@@ -85,16 +89,12 @@ class Renderer:
     async def _render_chat(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
     ) -> list[int]:
-        from pydantic import ValidationError
-
         from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
 
         try:
             request = ChatCompletionRequest(messages=messages, tools=tools, model="")
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise SourceError(str(first["loc"][0]), f"{where}: {first['msg']}") from None
+            raise _named(error) from None
         multimodal = self._manager.model_config.is_multimodal
         result = self._chat._process_messages(request, multimodal)
         if result.image_data or result.video_data or result.audio_data:
@@ -110,3 +110,13 @@ def _common_prefix(sequences: list[list[int]]) -> list[int]:
         if len(set(tokens)) > 1:
             return sequences[0][:position]
     return min(sequences, key=len)
+
+
+def _named(error: ValidationError) -> SourceError:
+    """The field at fault. A message is tried as each role's, and most only say that the role is
+    another: what else is wrong says more."""
+    errors = error.errors(include_input=False, include_url=False, include_context=False)
+    telling = min(errors, key=lambda detail: detail["loc"][-1] == "role")
+    # The names of the classes that were tried are upstream's affair.
+    path = [part for part in map(str, telling["loc"]) if part.islower() or part.isdigit()]
+    return SourceError(path[0], f"{'.'.join(path)}: {telling['msg']}")
