@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.asks import Asker
-from support.operator import Operator, assert_refused, fresh_admin_key
+from support.operator import Operator, refusal_of, fresh_admin_key
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
@@ -164,7 +164,7 @@ def test_the_tree_is_bounded(server: Server, operator: Operator) -> None:
     ],
 )
 def test_a_number_out_of_range_is_refused(operator: Operator, path: str, param: str) -> None:
-    assert "give an integer from" in assert_refused(operator.ask("GET", path), 400, param)
+    assert "give an integer from" in refusal_of(operator.ask("GET", path), 400, param)
 
 
 def test_erasing_frees_a_user_on_both_tiers_and_nobody_else(
@@ -197,7 +197,7 @@ def cached(server: Server, prompt: str, user: str) -> int:
 
 def test_what_is_no_user_is_refused(operator: Operator) -> None:
     for name in ("a%20b", "x" * 129, "?anonymous".replace("?", "%3F")):
-        assert_refused(operator.ask("DELETE", f"/tenant/users/{name}/cache"), 400, "user_id")
+        refusal_of(operator.ask("DELETE", f"/tenant/users/{name}/cache"), 400, "user_id")
 
 
 def test_neither_log_nor_metrics_name_the_erased(server: Server, operator: Operator) -> None:

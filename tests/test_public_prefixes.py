@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.asks import Asker
-from support.operator import Operator, assert_refused, fresh_admin_key
+from support.operator import Operator, refusal_of, fresh_admin_key
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
@@ -188,7 +188,7 @@ def test_publishing_twice_changes_nothing(operator: Operator) -> None:
     assert operator.publish(name="twice", text=text) == first
     assert operator.prefixes() == before
     refused = operator.ask("POST", PREFIXES, {"name": "twice", "text": fresh_prompt(33)})
-    assert_refused(refused, 409, "name")
+    refusal_of(refused, 409, "name")
 
 
 def test_a_withdrawn_prefix_is_private_again(server: Server, operator: Operator) -> None:
@@ -201,7 +201,7 @@ def test_a_withdrawn_prefix_is_private_again(server: Server, operator: Operator)
     by_body = operator.ask("DELETE", PREFIXES, {"name": "other"})
     assert by_body.status_code == 200
     assert shared(server, text) == 0
-    assert_refused(operator.ask("DELETE", f"{PREFIXES}?name=other"), 404, "name")
+    refusal_of(operator.ask("DELETE", f"{PREFIXES}?name=other"), 404, "name")
 
 
 def test_names_of_one_page_hold_it_together(server: Server, operator: Operator) -> None:
@@ -256,17 +256,17 @@ def test_a_bad_prefix_is_refused_by_field(
     operator: Operator, body: Any, param: str, said: str
 ) -> None:
     before = operator.prefixes()
-    assert said in assert_refused(operator.ask("POST", PREFIXES, body), 400, param)
+    assert said in refusal_of(operator.ask("POST", PREFIXES, body), 400, param)
     assert operator.prefixes() == before
 
 
 def test_what_is_no_json_is_refused(operator: Operator) -> None:
     for content in (b"", b"{", b"\xff\xfe", b"null"):
-        assert_refused(operator.ask("POST", PREFIXES, content=content), 400, "body")
-    assert_refused(operator.ask("DELETE", PREFIXES), 400, "name")
-    assert_refused(operator.ask("DELETE", PREFIXES, {"name": 7}), 400, "name")
+        refusal_of(operator.ask("POST", PREFIXES, content=content), 400, "body")
+    refusal_of(operator.ask("DELETE", PREFIXES), 400, "name")
+    refusal_of(operator.ask("DELETE", PREFIXES, {"name": 7}), 400, "name")
     huge = operator.ask("POST", PREFIXES, content=b" " * (9 * 2**20))
-    assert_refused(huge, 413, "body")
+    refusal_of(huge, 413, "body")
 
 
 def reload(server: Server, config_file: Path, config: str, said: str) -> None:
@@ -290,7 +290,7 @@ def test_a_reload_applies_the_difference(
     reload(server, config_file, as_config(stays=stays, goes=goes), "Tenant config reloaded")
     assert [shared(server, text) for text in (stays, goes, comes, posted)] == [48, 48, 0, 48]
     assert "from_file" not in operator.prefixes()
-    assert_refused(operator.ask("DELETE", f"{PREFIXES}?name=stays"), 409, "name")
+    refusal_of(operator.ask("DELETE", f"{PREFIXES}?name=stays"), 409, "name")
 
     changed = as_config(stays=stays, comes=comes, taken=goes[:32])
     reload(server, config_file, changed, "Tenant config reloaded")

@@ -51,7 +51,7 @@ class Operator:
         return {entry["name"]: entry for entry in listed}
 
 
-def assert_refused(response: httpx.Response, status: int, param: str) -> str:
+def refusal_of(response: httpx.Response, status: int, param: str) -> str:
     """The message of an error in the shape of OpenAI's, which begins with the field."""
     assert response.status_code == status, response.text
     error = response.json()["error"]

@@ -40,10 +40,9 @@ class ControlPlane:
 
     async def configure(self, config: TenantConfig) -> None:
         """Make the file's prefixes the schedulers'. Raises ConfigError; then none has changed."""
-        if self.mode in _WHY_NOT:
-            if config.public_prefixes:
-                raise ConfigError(f"public_prefixes: {_WHY_NOT[self.mode]}; take them out")
-            return
+        if config.public_prefixes and self.mode in _WHY_NOT:
+            raise ConfigError(f"public_prefixes: {_WHY_NOT[self.mode]}; take them out")
+        # Also sent without any: a scheduler that does not know our orders shows at start-up.
         prefixes = await self._rendered(config.public_prefixes)
         try:
             await self.ask(Configure(prefixes))
