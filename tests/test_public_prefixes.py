@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.asks import Asker
-from support.operator import Operator, refusal_of, fresh_admin_key
+from support.operator import Operator, fresh_admin_key, refusal_of
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 

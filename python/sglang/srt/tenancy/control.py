@@ -93,12 +93,13 @@ def install() -> None:
     Through upstream's hook registry: each scheduler process applies it before it makes its
     scheduler. Where it did not hold, the first order would end the scheduler, at start-up.
     """
-    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 
     HookRegistry.register(
         "sglang.srt.managers.scheduler.Scheduler.init_request_dispatcher",
         _listen,
         HookType.AFTER,
+        source=HookSource("tenancy", "sglang"),
     )
 
 
