@@ -11,6 +11,8 @@ import asyncio
 import os
 import random
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -33,15 +35,22 @@ class SelfTestError(RuntimeError):
 
 async def prove_at_startup(app: FastAPI, options: TenantOptions) -> None:
     """Run ``prove``; on failure the server stops, with every process of it."""
-    try:
+    with server_stops_on_failure(app, "Tenant self-test failed"):
         checks = await prove(app)
+    logger.info("Tenant self-test passed (%s): %s", options.tenant_mode, "; ".join(checks))
+
+
+@contextmanager
+def server_stops_on_failure(app: FastAPI, what: str) -> Iterator[None]:
+    """Around steps without which the server must not start: every process of it ends."""
+    try:
+        yield
     except Exception as error:
-        logger.critical("Tenant self-test failed, the server stops: %s", error)
+        logger.critical("%s, the server stops: %s", what, error)
         if not getattr(app, "is_single_tokenizer_mode", False):
             # Asked to stop, the supervisor would do so as if all were well, with exit code 0.
             kill_process_tree(os.getppid(), skip_pid=os.getpid())
         raise
-    logger.info("Tenant self-test passed (%s): %s", options.tenant_mode, "; ".join(checks))
 
 
 async def prove(app: FastAPI) -> list[str]:
