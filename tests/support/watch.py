@@ -74,7 +74,6 @@ class _Watcher:
     def step(self, scheduler: Any, *_: Any) -> None:
         self.steps += 1
         cache: Any = scheduler.tree_cache
-        cache.sanity_check()
         seen = {
             "waiting": len(scheduler.waiting_queue),
             "digest": cache.digest(),
@@ -82,6 +81,7 @@ class _Watcher:
             "device": sum(cache.device_order.sizes.values()),
         }
         if seen != self.seen:
+            cache.sanity_check()
             self.seen = seen | {"counts": dict(cache.counts)}
             self._write(scheduler, {"step": self.steps} | seen)
 
