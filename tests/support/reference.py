@@ -20,6 +20,7 @@ TOLERANCE = 0.01
 
 @cache
 def _model(folder: Path) -> Any:
+    torch.set_num_threads(1)  # the model is tiny
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
