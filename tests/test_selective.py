@@ -5,6 +5,8 @@ The tree is checked before every step of the scheduler (support/watch.py).
 
 from __future__ import annotations
 
+import secrets
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ from typing import Any
 import pytest
 from support.asks import DOORS, MODEL, Asker, sampling
 from support.prompts import fresh_prompt, fresh_user
-from support.sharing import CHANCE, check_sharing, publish
 from support.server import Server
+from support.sharing import CHANCE, check_sharing, publish
 from support.watch import Watch
 
 pytestmark = pytest.mark.server
 
+ADMIN_KEY = secrets.token_hex(12)
 POOL = 2048  # tokens
 FLAGS = (
     *("--enable-tenant-cache", "--tenant-mode", "selective", "--enable-cache-report"),
@@ -25,6 +28,7 @@ FLAGS = (
     *("--tenant-epoch-requests", "512"),
     *("--enable-hierarchical-cache", "--hicache-ratio", "8"),
     *("--max-total-tokens", str(POOL), "--chunked-prefill-size", "128"),
+    *("--admin-api-key", ADMIN_KEY),
 )
 CHECKS = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1"}
 
@@ -136,9 +140,10 @@ def test_samples_of_one_request_are_one_user(asker: Asker) -> None:
 def test_samples_through_completions(asker: Asker) -> None:
     prompt = fresh_prompt()
     for _ in range(2):
-        body = {"user_id": fresh_user()}
-        options = {"model": MODEL, "prompt": prompt, "max_tokens": 2, "n": 3, "extra_body": body}
-        assert len(asker.openai.completions.create(**options).choices) == 3
+        reply = asker.openai.completions.create(
+            model=MODEL, prompt=prompt, max_tokens=2, n=3, extra_body={"user_id": fresh_user()}
+        )
+        assert len(reply.choices) == 3
     assert not asker.ask("completions", prompt, user_id=fresh_user()).hit
     assert asker.ask("completions", prompt, user_id=fresh_user()).hit
 
@@ -207,6 +212,15 @@ def test_copies_on_the_host_are_merged(asker: Asker, watch: Watch) -> None:
         again = asker.generate(text=prompt + tail, user_id=user)
         assert again["meta_info"]["cached_tokens"] == 449
         assert again["output_ids"] == stranger["output_ids"] == before["output_ids"]
+
+
+def test_the_self_test_knows_public_beginnings(server: Server) -> None:
+    """With pages of one token, most prompts begin as some public one does."""
+    for letter in string.ascii_lowercase + " ":
+        publish(Asker(server), letter * 2)
+    for _ in range(3):
+        answer = Asker(server, ADMIN_KEY).post("/tenant/selftest")
+        assert answer.status_code == 200, answer.text
 
 
 def test_the_log_names_nobody(asker: Asker) -> None:

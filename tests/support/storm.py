@@ -13,15 +13,10 @@ from support.prompts import fresh_prompt, fresh_user
 
 @dataclass(frozen=True)
 class Exchange:
-    """What a user asked and what the server answered."""
+    """What somebody asked and what the server answered."""
 
-    user: str | None
     prompt: str
     reply: dict[str, Any]
-
-    @property
-    def cached(self) -> int:
-        return int(self.reply["meta_info"]["cached_tokens"])
 
     @property
     def from_host(self) -> int:
@@ -33,6 +28,18 @@ class _User:
     name: str | None
     talk: str
     scope: str | None
+
+
+@dataclass(frozen=True)
+class _Ask:
+    user: _User
+    prompt: str
+    tokens: int
+
+    def send(self, asker: Asker) -> dict[str, Any]:
+        body = {"user_id": self.user.name, "cache_scope": self.user.scope}
+        options = sampling(self.tokens)
+        return dict(asker.generate(text=self.prompt, **body, sampling_params=options))
 
 
 def storm(asker: Asker, seed: int, pool: int, *, users: int = 12) -> list[Exchange]:
@@ -54,26 +61,19 @@ def storm(asker: Asker, seed: int, pool: int, *, users: int = 12) -> list[Exchan
             if number % 2 == 0:
                 user.talk = document
             user.talk += _tail(rng, crowd)
-            body = {"user_id": user.name, "cache_scope": user.scope}
-            asks.append((user, user.talk, body | {"sampling_params": sampling(rng.randrange(1, 60))}))
-        # One asks for the same again and again.
-        asks += [(crowd[1], document, {"user_id": crowd[1].name, "sampling_params": sampling(2)})] * 4
+            asks.append(_Ask(user, user.talk, rng.randrange(1, 60)))
+        asks += [_Ask(crowd[1], document, 2)] * 4  # the same again and again
         if number % 2:
-            noisy = _User(fresh_user("noisy"), fresh_prompt(pool - 60), None)
-            asks.append((noisy, noisy.talk, {"user_id": noisy.name, "sampling_params": sampling(2)}))
+            asks.append(_Ask(_User(fresh_user("noisy"), "", None), fresh_prompt(pool - 60), 2))
         with ThreadPoolExecutor(len(asks)) as threads:
-            jobs = [(*ask, threads.submit(_ask, asker, *ask[1:])) for ask in asks]
-        for user, prompt, _, job in jobs:
-            exchanges.append(Exchange(user.name, prompt, job.result()))
-        for user, (_, prompt, _, job) in zip(crowd, jobs, strict=False):
-            user.talk = prompt + str(job.result()["text"])
+            replies = list(threads.map(lambda ask: ask.send(asker), asks))
+        for ask, reply in zip(asks, replies, strict=True):
+            exchanges.append(Exchange(ask.prompt, reply))
+        for user, ask, reply in zip(crowd, asks, replies, strict=False):
+            user.talk = ask.prompt + reply["text"]
     return exchanges
 
 
 def _tail(rng: random.Random, crowd: list[_User]) -> str:
     other = rng.choice(crowd).talk
     return other[-40:] + fresh_prompt(rng.randrange(1, 120))
-
-
-def _ask(asker: Asker, prompt: str, body: dict[str, Any]) -> dict[str, Any]:
-    return dict(asker.generate(text=prompt, **body))

@@ -4,7 +4,8 @@ Each rank checks the tree's invariants (a broken one stops the server) and write
 to its own file whenever something has changed:
 
     {"seed": hash}                              once: how this process orders sets of strings
-    {"step": n, "waiting": n, "digest": "…", "counts": {…}, "device": tokens}
+    {"step": n, "waiting": n, "digest": "…", "counts": {…}, "device": tokens,
+     "host": tokens}
     {"batch": [[rid, tokens found, tokens to compute], …]}        each prefill
 """
 
@@ -27,7 +28,10 @@ class Watch:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.env = {"PYTHONPATH": plugin.install(folder, "support.watch:start"), _FOLDER: str(folder)}
+        self.env = {
+            "PYTHONPATH": plugin.install(folder, "support.watch:start"),
+            _FOLDER: str(folder),
+        }
 
     def lines(self, rank: int = 0) -> list[dict[str, Any]]:
         text = (self.folder / f"rank-{rank}").read_text()
@@ -79,6 +83,7 @@ class _Watcher:
             "digest": cache.digest(),
             "counts": cache.counts,
             "device": sum(cache.device_order.sizes.values()),
+            "host": sum(cache.host_order.sizes.values()) if hasattr(cache, "host_order") else 0,
         }
         if seen != self.seen:
             cache.sanity_check()
