@@ -2,6 +2,7 @@
 
 Both ranks of a real server write a digest of all they have decided before each step of the
 scheduler (support/watch.py). Strings hash differently in the two processes.
+The model has latent attention, whose KV lies in pools of another kind on both tiers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.asks import Asker
+from support.latent import make_latent_model
 from support.reference import is_greedy
 from support.server import Server
 from support.sharing import check_sharing
@@ -40,12 +42,19 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Watch:
 
 
 @pytest.fixture(scope="module")
-def asker(tiny_model: Path, watch: Watch) -> Iterator[Asker]:
-    with Server(tiny_model, *FLAGS, env=ENV | watch.env) as server:
+def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("latent")
+    make_latent_model(folder, tokenizer_from=tiny_model)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asker(model: Path, watch: Watch) -> Iterator[Asker]:
+    with Server(model, *FLAGS, env=ENV | watch.env) as server:
         yield Asker(server)
 
 
-def test_ranks_decide_the_same(asker: Asker, watch: Watch, tiny_model: Path) -> None:
+def test_ranks_decide_the_same(asker: Asker, watch: Watch, model: Path) -> None:
     check_sharing(asker)
     exchanges = storm(asker, 7, POOL)
     last = watch.steps(0)[-1]["step"]
@@ -62,4 +71,4 @@ def test_ranks_decide_the_same(asker: Asker, watch: Watch, tiny_model: Path) -> 
         assert watch.counts[event], event
     assert any(exchange.from_host for exchange in exchanges)
     for exchange in exchanges:
-        assert is_greedy(tiny_model, list(exchange.prompt.encode()), exchange.reply["output_ids"])
+        assert is_greedy(model, list(exchange.prompt.encode()), exchange.reply["output_ids"])
