@@ -86,6 +86,8 @@ class Play:
     def fresh(cls) -> Play:
         public = fresh_prompt(128)
         first, second, third = (fresh_prompt(260) for _ in range(3))
+        # One that waits ends in the middle of what another one matches.
+        third = second[:1] + third
         before = [public + first, second, public]
         queued = [
             third,  # nobody's so far but the snoops'
