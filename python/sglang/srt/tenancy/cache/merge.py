@@ -59,6 +59,10 @@ class Merging(Displacing):
 
     def _may_join(self, node: Node, child: Node) -> bool:
         """Whether a private node and its only child may be one: nobody can tell them apart."""
+        if getattr(self.options, "schedule_policy", None) == "dfs-weight":
+            # It matches all that wait, then walks the tree to find them at the nodes where their
+            # matches ended: whoever waits at a node that was joined meanwhile would be lost.
+            return False
         return (
             node.lock_ref == child.lock_ref
             and (node.value is None) == (child.value is None)
