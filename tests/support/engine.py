@@ -3,6 +3,7 @@ in each KV slot a stamp of what a model would have computed there."""
 
 from __future__ import annotations
 
+import atexit
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -154,6 +155,8 @@ class Engine:
             params, self.args, {}
         )
         self.streams = Streams(self.cache.cache_controller) if setting.host else None
+        if setting.host:
+            atexit.unregister(self.cache.shutdown)  # it would keep every engine's memory
         self.tasks: list[Task] = []
         self._requests = 0
 
@@ -323,10 +326,9 @@ class Engine:
             self.cache.evict_host(tokens)
 
     def flush(self) -> None:
-        """As the scheduler's flush, which wants the engine idle."""
+        """As the scheduler's flush, which wants no request and no transfer on its way."""
         assert not any(task.running for task in self.tasks)
-        if self.streams is not None:
-            self.streams.forget()
+        self.land(10_000, 10_000)
         self.cache.reset()
         self.rows.clear()
         self.allocator.clear()

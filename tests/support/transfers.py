@@ -81,11 +81,6 @@ class Streams:
             transfer.synchronize()
         del self.loads[:number]
 
-    def forget(self) -> None:
-        """After a flush, which lets running copies end first."""
-        self.finish_writes(len(self.writes))
-        self.finish_loads(len(self.loads))
-
     def unfinished(self) -> tuple[set[int], set[int]]:
         """Device slots, and host slots, whose bytes have not arrived."""
         return (

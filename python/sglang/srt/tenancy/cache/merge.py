@@ -61,6 +61,7 @@ class Merging(Displacing):
         """Whether a private node and its only child may be one: nobody can tell them apart."""
         return (
             node.lock_ref == child.lock_ref
+            and node.epoch == child.epoch  # or one of them would seem used when it was not
             and (node.value is None) == (child.value is None)
             and (node.host_value is None) == (child.host_value is None)
             and node.write_through_pending_id is None
@@ -77,7 +78,6 @@ class Merging(Displacing):
         """
         above = node.parent
         assert above is not None
-        self._detach(node)
         child.key = RadixKey(node.key.token_ids + child.key.token_ids, child.key.extra_key)
         if node.value is not None and child.value is not None:
             child.value = torch.cat((node.value, child.value))
@@ -94,7 +94,7 @@ class Merging(Displacing):
         child.priority = max(node.priority, child.priority)
         child.state |= JOINED
         child.parent = above
-        self._attach(child, above)
+        self._attach(child, above)  # in its very place: rivals stand in order of use
         if node in self._held_by:
             self._held_by.setdefault(child, []).extend(self._held_by.pop(node))
         node.value = node.host_value = None

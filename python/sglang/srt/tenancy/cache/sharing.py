@@ -157,9 +157,18 @@ class Sharing(Merging):
                 found.append(held)
         return found
 
-    def _held(self, node: Node | None, tokens: array[int], at: int, end: int) -> int:
+    def _held(
+        self, node: Node | None, tokens: array[int], at: int, end: int, *, ever: bool = False
+    ) -> int:
+        """Up to which token a private chain holds these; it begins at token ``at``.
+
+        Counts what was used in the window, by requests that may make something public;
+        ``ever``: whatever there is.
+        """
         page = self.page_size
-        while node is not None and not node.state & CONFINED and self.clock.in_window(node):
+        while node is not None and (
+            ever or (not node.state & CONFINED and self.clock.in_window(node))
+        ):
             stored = node.key.token_ids
             shared = common_prefix(stored, tokens, at, end) // page * page
             at += shared
@@ -174,19 +183,48 @@ class Sharing(Merging):
         top = path[0].parent
         assert top is not None
         rivals = [node for node in self._rivals(path[0], top).values() if node is not path[0]]
-        eldest = min((path[0], *rivals), key=lambda node: node.creation_time)
-        first_owner = eldest.owner
         self._cut(path, length)
         self._cut(path, registered)
+        holders = self._eldest_first(path, length, rivals)
+        last = top
         done = 0
         for node in path:
             if done >= length:
                 break
             done += len(node.key)
+            first_owner = next(owner for owner, held in holders if held >= done)
             self._expose(node, first_owner, registered=done <= registered)
+            last = node
         self.count("promotions")
         for rival in rivals:
             self._merge_into_public(rival)
+        while last is not top:  # merging may have cut them
+            assert last.parent is not None
+            self._order_rivals(last)
+            last = last.parent
+
+    def _order_rivals(self, node: Node) -> None:
+        """Last used last, as ``_holders`` wants them: merging brought them in any order."""
+        for owners in ((node.crowd and node.crowd.rivals) or {}).values():
+            if len(owners) > 1:
+                ordered = sorted(owners.items(), key=lambda item: item[1].epoch)
+                owners.clear()
+                owners.update(ordered)
+
+    def _eldest_first(
+        self, path: list[Node], length: int, rivals: list[Node]
+    ) -> list[tuple[str, int]]:
+        """Who has the first tokens of a path, and how many; whoever had the first page first
+        comes first. Nobody may be given back what they never had."""
+        tokens: array[int] = array("q")
+        for node in path:
+            tokens += node.key.token_ids
+        mine = path[0]
+        eldest = sorted((mine, *rivals), key=lambda node: node.creation_time)
+        return [
+            (node.owner, length if node is mine else self._held(node, tokens, 0, length, ever=True))
+            for node in eldest
+        ]
 
     def _cut(self, path: list[Node], at: int) -> None:
         """Make a node of a path end after its first ``at`` tokens."""

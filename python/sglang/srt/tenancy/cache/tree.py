@@ -242,6 +242,8 @@ class OwnedTree(RadixCache):
         upper = Node(child.key[:split_len], parent, self.clock.tick(), child.epoch, child.priority)
         upper.hit_count = child.hit_count
         upper.lock_ref = child.lock_ref
+        if child.owner:  # a public one counts as new, as upstream's does
+            upper.creation_time = child.creation_time
         upper.hit_cur, upper.hit_pre = child.hit_cur, child.hit_pre
         upper.state = child.state & (CONFINED | REGISTERED | JOINED)
         if child.crowd is not None:
