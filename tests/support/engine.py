@@ -475,5 +475,3 @@ class Engine:
         assert total.sort().values.tolist() == list(range(pool.size)), (
             "a host slot in two places, or in none"
         )
-
-

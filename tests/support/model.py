@@ -280,13 +280,9 @@ class Model:
         if owner not in page.public.candidates:
             raise ModelError("a demoted page goes to somebody who held it first")
         if ban:
-            self.bans[top] = max(
-                self.bans.get(top, 0), self.epoch + self.setting.quarantine_epochs
-            )
+            self.bans[top] = max(self.bans.get(top, 0), self.epoch + self.setting.quarantine_epochs)
         below = [
-            place
-            for place in self.pages
-            if place[0] == plain and place[1][: len(tokens)] == tokens
+            place for place in self.pages if place[0] == plain and place[1][: len(tokens)] == tokens
         ]
         kept: set[tuple[int, ...]] = {tokens[: -self.page]}
         for place in sorted(below, key=lambda place: len(place[1])):
@@ -333,7 +329,10 @@ class Model:
                 page.public = None
                 page.owners = {
                     owner: Holding(
-                        node.epoch, bool(node.state & CONFINED), Range(0, node.hit_cur), Range(0, 99)
+                        node.epoch,
+                        bool(node.state & CONFINED),
+                        Range(0, node.hit_cur),
+                        Range(0, 99),
                     )
                     for owner, node in seen.owners.items()
                 }

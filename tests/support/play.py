@@ -110,9 +110,7 @@ class Play:
         self.engine.drain()
 
     def _agree(self) -> None:
-        self.model.compare(
-            self.engine.pages(), evicted=self.evictions > self._evictions_seen
-        )
+        self.model.compare(self.engine.pages(), evicted=self.evictions > self._evictions_seen)
         self._evictions_seen = self.evictions
 
     # Requests
@@ -247,10 +245,8 @@ class Play:
         may_insert = req.cache_scope != "none" and visible >= protected
         return computed, protected, may_insert, req.counted_by_tree
 
-    def _follow(
-        self, task: Task, before: tuple[int, int, bool, bool], tokens: array[int]
-    ) -> None:
-        computed, protected, may_insert, counted = before
+    def _follow(self, task: Task, before: tuple[int, int, bool, bool], tokens: array[int]) -> None:
+        _, protected, may_insert, counted = before
         model, req = self.model, task.req
         kept_out = req.cache_scope == "none"
         if may_insert and kept_out and not self.evictions:

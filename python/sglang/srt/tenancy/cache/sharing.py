@@ -15,7 +15,15 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.ban import Bans
 from sglang.srt.tenancy.cache.hashes import ensure_hashes
 from sglang.srt.tenancy.cache.merge import Merging
-from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, PUBLIC, REGISTERED, Node, walk
+from sglang.srt.tenancy.cache.node import (
+    CONFINED,
+    DISPLACED,
+    EARNED,
+    PUBLIC,
+    REGISTERED,
+    Node,
+    walk,
+)
 from sglang.srt.tenancy.cache.published import Published
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
 from sglang.srt.tenancy.cache.verdicts import SOURCES, Verdicts
@@ -51,21 +59,32 @@ class Sharing(Merging):
             if start < still < start + len(node.key):
                 self._split_node(node.key, node, still - start)
         for node in self._public_path(gone):
-            if not node.owner and self._depth(node) > still:  # or an ancestor took it along
+            if node.owner or node.state & DISPLACED or self._depth(node) <= still:
+                continue  # it is covered still, or went along with one above
+            node.state &= ~REGISTERED
+            if not node.state & EARNED:
                 self._demote(node)
 
     def _public_path(self, tokens: array[int]) -> list[Node]:
-        """The nodes, in all namespaces, that hold nothing but a prefix of these tokens."""
+        """The public nodes, in all namespaces, that hold a prefix of these tokens; where one
+        holds more it is cut."""
         found = []
         stack = [(self.root_node, 0)]
         while stack:
             node, at = stack.pop()
             for child in list(node.children.values()) if at < len(tokens) else ():
-                stored = child.key.token_ids
-                if child.owner or common_prefix(stored, tokens, at, len(tokens)) < len(stored):
+                if child.owner:
                     continue
+                stored = child.key.token_ids
+                shared = common_prefix(stored, tokens, at, len(tokens))
+                shared = shared // self.page_size * self.page_size
+                if not shared:
+                    continue
+                if shared == len(stored):
+                    stack.append((child, at + shared))
+                else:
+                    child = self._split_node(child.key, child, shared)
                 found.append(child)
-                stack.append((child, at + len(stored)))
         return found
 
     # Counting
@@ -247,8 +266,7 @@ class Sharing(Merging):
         crowd.u_pre = min(1, node.hit_pre)
         if node.hit_cur:
             crowd.users.add(before)
-        if registered:
-            node.state |= REGISTERED
+        node.state |= REGISTERED if registered else EARNED
         self._reindex(node, before)
 
     def _reindex(self, node: Node, before: str) -> None:
@@ -347,7 +365,7 @@ class Sharing(Merging):
         node.key.extra_key = namespace(owner, node.key.extra_key)
         node.owner = owner
         node.crowd = None
-        node.state &= ~REGISTERED
+        node.state &= ~(REGISTERED | EARNED)
         self._reindex(node, PUBLIC)
 
     # Erasure

@@ -29,6 +29,7 @@ from sglang.srt.mem_cache.utils import split_node_hash_value
 from sglang.srt.tenancy.cache.hashes import ensure_hashes
 from sglang.srt.tenancy.cache.node import (
     CONFINED,
+    EARNED,
     JOINED,
     QUEUED_DEVICE,
     REGISTERED,
@@ -245,7 +246,7 @@ class OwnedTree(RadixCache):
         if child.owner:  # a public one counts as new, as upstream's does
             upper.creation_time = child.creation_time
         upper.hit_cur, upper.hit_pre = child.hit_cur, child.hit_pre
-        upper.state = child.state & (CONFINED | REGISTERED | JOINED)
+        upper.state = child.state & (CONFINED | REGISTERED | EARNED | JOINED)
         if child.crowd is not None:
             crowd = upper.its_crowd()
             crowd.first_owner, crowd.u_pre = child.crowd.first_owner, child.crowd.u_pre
