@@ -149,12 +149,9 @@ class Play:
             return
         task = self._task(*spec)
         self._admit(task)
-        while task.running and not task.decoding:
-            self._advance(task, 0)
-        if task.running:
-            self._end(task, keep=True)
-        else:
-            self.engine.tasks.remove(task)
+        while task.running and not task.decoding and self._advance(task, 0):
+            pass
+        self._end(task, keep=task.running and task.decoding)
 
     def _peek(self, *spec: Any) -> None:
         task = self._task(*spec)
@@ -190,20 +187,24 @@ class Play:
             self._advance(task, token)
             self._agree()
 
-    def _advance(self, task: Task, token: int) -> None:
+    def _advance(self, task: Task, token: int) -> bool:
+        """One result of the model; False where there is no room for the next."""
         if len(task.tokens) >= LONGEST - 1:
-            return
-        chunked = task.computed < len(task.req.full_untruncated_fill_ids)
-        if (task.decoding or chunked) and not self.engine.has_room(task.chunk % LONGEST):
-            return
+            return False
+        left = len(task.req.full_untruncated_fill_ids) - task.computed
+        chunked = left > 0 and not task.decoding
+        needed = 1 if task.decoding else min(left, task.chunk)
+        if needed and not self.engine.has_room(needed):
+            return False
         if task.decoding:
             self.engine.step(task, token)
-            return
+            return True
         before = self._before(task, task.computed)
         self.engine.step(task, token)
         self._follow(task, before, task_tokens(task, before))
         if not chunked:
             self._agree()
+        return True
 
     def _finish(self, which: int) -> None:
         task = self._chosen(which)

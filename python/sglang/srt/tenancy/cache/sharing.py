@@ -46,6 +46,8 @@ class Sharing(Merging):
     def publish(self, tokens: Sequence[int]) -> None:
         """Make a prefix public for everybody, whenever somebody next asks for it."""
         self.published.add(tokens)
+        if self.options.tenant_mode != "selective":
+            return  # nothing is ever private, or ever public
         for node in self._public_path(array("q", tokens)):
             node.state |= REGISTERED
 
@@ -53,6 +55,8 @@ class Sharing(Merging):
         """Take a published prefix back; what is public only through it goes back to its first
         owner. Raises ValueError if it was not published."""
         gone = self.published.remove(tokens)
+        if self.options.tenant_mode != "selective":
+            return
         still = self.published.covers(gone, len(gone))
         for node in self._public_path(gone):
             start = self._depth(node) - len(node.key)
