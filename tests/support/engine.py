@@ -158,6 +158,7 @@ class Engine:
         if setting.host:
             atexit.unregister(self.cache.shutdown)  # it would keep every engine's memory
         self.tasks: list[Task] = []
+        self.loaded = 0  # tokens that came back from the host
         self._requests = 0
 
     # A request's life
@@ -205,6 +206,7 @@ class Engine:
                 )
                 req.prefix_indices = torch.cat([req.prefix_indices, loaded])
                 req.cache_protected_len = len(req.prefix_indices)
+                self.loaded += len(loaded)
             cache.inc_lock_ref(req.last_node)
         finally:
             cache.dec_lock_ref(matched)

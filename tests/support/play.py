@@ -7,8 +7,10 @@ shrunk, written to a file and played again on another tree.
 from __future__ import annotations
 
 import random
+import traceback
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from support.engine import LONGEST, Engine, Setting, Task
@@ -59,6 +61,42 @@ def random_steps(rng: random.Random, number: int, *, evictions: bool) -> list[St
             step += (tuple(rng.choices((0, 1), k=rng.randrange(5))),)
         steps.append(step)
     return steps
+
+
+# Device tokens that are too few for all tasks: everything is evicted, nothing gets stuck.
+_TIGHT = {1: (240, 480), 4: (160, 320), 16: (512, 1024)}
+
+
+def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
+    """Any kind of engine, and that many steps for it: always the same for one seed."""
+    rng = random.Random(seed)
+    evictions = rng.random() < 0.6
+    page = rng.choice((1, 4, 16))
+    setting = Setting(
+        page_size=page,
+        host=rng.random() < 0.7,
+        mode=rng.choice(("selective",) * 6 + ("isolated", "shared")),
+        public_users=rng.choice((2, 3)),
+        epoch_requests=rng.choice((4, 8, 1024)),
+        rdr_threshold=rng.choice((0.0, 0.6, 0.8)),
+        rdr_min_hits=rng.choice((3, 5)),
+        detector=rng.choice(("off-trust-all",) * 4 + ("none",)),
+        write_policy=rng.choice(("write_through", "write_through", "write_through_selective")),
+    )
+    if evictions:
+        tight = rng.choice(_TIGHT[page])
+        setting = replace(setting, device_tokens=tight, host_ratio=rng.choice((1.3, 3.0)))
+    return setting, random_steps(rng, steps, evictions=evictions)
+
+
+def failure(setting: Setting, steps: Sequence[Step]) -> str | None:
+    """What goes wrong in a play, in words that tell one fault from another."""
+    try:
+        Play(setting).run(steps)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is to be shrunk
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__} in {at.name}, line {at.lineno}"
+    return None
 
 
 class Play:
