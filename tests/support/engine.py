@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from support.transfers import Streams
 
 from sglang.srt import platforms
 from sglang.srt.managers.schedule_batch import Req, ReqKvInfo
@@ -32,6 +31,7 @@ from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.cache.node import Node, walk
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
 from sglang.srt.tenancy.ownership import Namespace, adopt
+from support.transfers import Streams
 
 LONGEST = 512  # tokens of a request
 _STAMP_BITS = 0xFFFFFF  # what a float32 holds exactly

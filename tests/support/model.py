@@ -12,9 +12,8 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from support.engine import Seen, Setting
-
 from sglang.srt.tenancy.cache.node import CONFINED
+from support.engine import Seen, Setting
 
 # upstream's extra key, and all tokens up to the end of the page
 Place = tuple[str | None, tuple[int, ...]]

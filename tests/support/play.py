@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from sglang.srt.tenancy.ownership import stays_private
 from support.engine import LONGEST, Engine, Setting, Task
 from support.model import Model, ModelError, Place
-
-from sglang.srt.tenancy.ownership import stays_private
 
 Step = tuple[Any, ...]
 
