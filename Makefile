@@ -1,4 +1,5 @@
-# Variables: PORT HOST MODEL ARGS (for serve), SOAK_STEPS, PYTHON (to make the environment).
+# Variables: PORT HOST MODEL (for serve), ARGS (for serve and bench-tree), SOAK_STEPS, PYTHON (to
+# make the environment).
 PYTHON ?= python3
 PORT ?= 30000
 HOST ?= 127.0.0.1
@@ -37,8 +38,8 @@ test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
 soak: $(TESTABLE) ## Try the tree with SOAK_STEPS random steps, other ones each time
 	cd tests && ../$(BIN)/python -m support.soak $(SOAK_STEPS)
 
-bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results
-	$(BIN)/python benchmarks/tree.py
+bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results (ARGS=--quick)
+	$(BIN)/python benchmarks/tree.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .

@@ -101,6 +101,25 @@ def test_a_salt_divides_a_user_and_joins_none(asker: Asker) -> None:
     assert asker.ask("generate", prompt, user_id=bob, extra_key="salt").cached == 0
 
 
+def test_a_salt_and_a_key_are_not_one_word(asker: Asker) -> None:
+    prompt, alice = fresh_prompt(), fresh_user()
+    for salt, key in (("a", "bc"), ("ab", "c"), ("abc", "")):
+        for door, hit in (("chat", False), ("completions", False), ("chat", True)):
+            asked = asker.ask(door, prompt, user_id=alice, cache_salt=salt, extra_key=key)
+            assert asked.hit is hit
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_list_of_keys_for_one_prompt_is_refused(asker: Asker, door: str) -> None:
+    if door.startswith("generate"):
+        body = {"text": "x", "stream": door.endswith("streaming"), "extra_key": ["a"]}
+        assert "extra_key, lora_path: give one string" in asker.post("/generate", body).text
+        return
+    for field in ("cache_salt", "extra_key"):
+        with pytest.raises(BadRequestError, match=field):
+            asker.ask(door, "x", user_id=fresh_user(), **{field: ["a"]})
+
+
 def cached_each(asker: Asker, prompts: list[str], **body: Any) -> list[int]:
     return [reply["meta_info"]["cached_tokens"] for reply in asker.generate(text=prompts, **body)]
 

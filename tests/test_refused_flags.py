@@ -19,7 +19,10 @@ KEYS = '[users.alice]\nkeys = ["sk-alice"]\n'
 GATEWAY = '[gateway]\nkeys = ["sk-gateway"]\n'
 
 FLAGS = {
-    "--tenant-mode selective": [*ON, "--tenant-mode", "selective"],
+    "--tenant-public-users: 1": [*ON, "--tenant-public-users", "1"],
+    "--tenant-epoch-requests: 0": [*ON, "--tenant-epoch-requests", "0"],
+    "--tenant-rdr-threshold: 2.0": [*ON, "--tenant-rdr-threshold", "2"],
+    "--tenant-detector": ["--tenant-detector", "off-trust-all"],
     "--disable-radix-cache": [*ISOLATED, "--disable-radix-cache"],
     "--radix-cache-backend lru": [*ISOLATED, "--radix-cache-backend", "lru"],
     "--tenant-header": ["--tenant-header", "X-User"],
@@ -28,11 +31,6 @@ FLAGS = {
     "--tenant-config": ["--tenant-config", "users.toml"],
     "--tenant-header: 'a b'": [*ISOLATED, "--tenant-header", "a b"],
     "--grpc-port": [*ISOLATED, "--grpc-port", "50051"],
-    "--hicache-storage-backend": [
-        *(*ISOLATED, "--enable-hierarchical-cache"),
-        *("--hicache-storage-backend", "file"),
-    ],
-    "--kv-events-config": [*ISOLATED, "--kv-events-config", '{"publisher": "null"}'],
     "--speculative-algorithm": [*ISOLATED, "--speculative-algorithm", "NGRAM"],
     "--is-embedding": [*ISOLATED, "--is-embedding"],
     "--disaggregation-mode prefill": [*ISOLATED, "--disaggregation-mode", "prefill"],
@@ -54,16 +52,17 @@ def test_flags_are_refused_by_name(tiny_model: Path, named: str) -> None:
     assert named in str(refused.value)
 
 
-@pytest.mark.parametrize("mode", ["shared", "isolated"])
+@pytest.mark.parametrize("mode", ["shared", "isolated", "selective"])
 def test_the_rest_is_taken(tiny_model: Path, mode: str) -> None:
     flags = [*ON, "--tenant-mode", mode, "--enable-hierarchical-cache"]
     args = prepare_server_args(["--model-path", str(tiny_model), *flags])
     assert args.radix_cache_backend == "tenant"
 
 
-def test_storage_is_taken_where_all_is_shared(tiny_model: Path) -> None:
-    flags = [*ON, "--tenant-mode", "shared", "--enable-hierarchical-cache"]
-    flags += ["--hicache-storage-backend", "file"]
+@pytest.mark.parametrize("mode", ["shared", "isolated", "selective"])
+def test_storage_and_events_are_taken(tiny_model: Path, mode: str) -> None:
+    flags = [*ON, "--tenant-mode", mode, "--enable-hierarchical-cache"]
+    flags += ["--hicache-storage-backend", "file", "--kv-events-config", '{"publisher": "null"}']
     assert prepare_server_args(["--model-path", str(tiny_model), *flags])
 
 

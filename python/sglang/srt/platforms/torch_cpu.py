@@ -63,11 +63,17 @@ class TorchCpuPlatform(CpuDeviceMixin, SRTPlatform):
 
     def init_backend(self) -> None:
         """Supply what SGLang has as CUDA kernels only; once per worker."""
-        from sglang.srt.platforms import torch_cpu_grammar, torch_cpu_hicache, torch_cpu_mla
+        from sglang.srt.platforms import (
+            torch_cpu_grammar,
+            torch_cpu_hicache,
+            torch_cpu_lora,
+            torch_cpu_mla,
+        )
 
         torch_cpu_hicache.install()
         torch_cpu_mla.install()
         torch_cpu_grammar.install()
+        torch_cpu_lora.install()
 
     def get_device(self, device_id: int = 0) -> str:
         """Name the device; `--device` takes a string where it is left open."""

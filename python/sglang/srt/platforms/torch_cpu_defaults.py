@@ -58,6 +58,9 @@ def _choose_backends(args: ServerArgs) -> None:
     # "kernel" is SGLang's default and means CUDA kernels.
     if args.hicache_io_backend == "kernel":
         args.hicache_io_backend = "direct"
+    # The same for LoRA: "csgmv" is the default, and Triton.
+    if args.lora_backend == "csgmv":
+        args.lora_backend = "torch_native"
 
 
 def _choose_dtype(args: ServerArgs) -> None:

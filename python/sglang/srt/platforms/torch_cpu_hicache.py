@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 
-from sglang.srt.mem_cache.pool_host import common, mha, mla
+from sglang.srt.mem_cache.pool_host import base, common, mha, mla
 
 
 def install() -> None:
     """Register the host allocation and put the copies where SGLang calls them."""
     common.ALLOC_MEMORY_FUNCS["cpu"] = _allocate_unpinned
+    # Pages on their way from storage would be pinned too: a pool here never is.
+    pool: Any = base.HostKVCache
+    pool.pin_memory = property(lambda self: False, lambda self, asked: None)
     # SGLang binds these names from its CUDA kernels at import, and binds
     # nothing elsewhere: there is no hook to supply them through.
     modules: tuple[Any, ...] = (mha, mla)

@@ -209,8 +209,5 @@ def _clashes(args: ResolvedView) -> list[str]:
         "--radix-eviction-policy mru: a leaf's turn may only come later": (
             args.radix_eviction_policy == "mru"
         ),
-        f"--hicache-storage-backend {args.hicache_storage_backend}: its keys carry no owner": (
-            args.hicache_storage_backend is not None
-        ),
     }
     return [reason for reason, applies in reasons.items() if applies]

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sglang.srt.tenancy.cache.names import Named
 from sglang.srt.tenancy.cache.node import DISPLACED, Node, walk
-from sglang.srt.tenancy.cache.tree import OwnedTree
 
 
-class Displacing(OwnedTree):
+class Displacing(Named):
     def reset(self) -> None:
         super().reset()
         self._lingering: dict[Node, None] = {}  # displaced, and still holding slots
@@ -37,6 +37,7 @@ class Displacing(OwnedTree):
         """Take a node, whose children were hung elsewhere or went before, out of the tree."""
         parent = node.parent
         assert parent is not None
+        self._announce_gone(node)
         self._detach(node)
         self._leave_sizes(node)
         node.state |= DISPLACED
@@ -75,6 +76,7 @@ class Displacing(OwnedTree):
         """Move a child of a node that is about to be displaced below another node."""
         before = child.parent
         assert before is not None
+        self._withdraw_names(child)
         self._detach(child)
         if child.device_held:
             before.device_children -= 1
@@ -88,6 +90,7 @@ class Displacing(OwnedTree):
                 self._protect(parent)
             parent.lock_ref += child.lock_ref
         self._update_leaf_status(parent)
+        self._give_names(child)
 
     def _protect(self, node: Node) -> int:
         return 0 if node.state & DISPLACED else super()._protect(node)

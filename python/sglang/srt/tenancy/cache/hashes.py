@@ -2,24 +2,35 @@
 
 Upstream chains them over tokens alone, so equal prompts of two users have equal names, and
 whoever can ask for a name learns of the prompt (sglang issue 37160). Here the chain of a
-private path starts from a tag that only the server can compute. Public pages keep upstream's
-names.
+private path starts from a tag that only the server can compute, and that of a LoRA adapter
+or salt from another. All other public pages keep upstream's names.
 """
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
+from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.mem_cache.utils import get_hash_str
 from sglang.srt.tenancy.cache.node import Node
 from sglang.srt.tenancy.user_id import process_key
 
 
-def owner_tag(owner: str, above: str | None) -> str:
-    """What takes the place of the hash above (hex, 32 bytes) where an owner's pages begin."""
+def tag(owner: str, extra_key: Any, above: str | None) -> str | None:
+    """What takes the place of the hash above (hex, 32 bytes) where pages of an owner begin, or
+    at the root those of a public namespace."""
+    if not owner and extra_key is None:
+        return above
     state = hashlib.blake2b(key=bytes.fromhex(process_key()), digest_size=32)
-    state.update(owner.encode() + b"\0" + (above or "").encode())
+    state.update(repr((owner, extra_key, above)).encode())
     return state.hexdigest()
+
+
+def page_hashes(key: RadixKey, above: str | None, page_size: int) -> list[str]:
+    hashes = get_hash_str(key, above, page_size=page_size)
+    assert isinstance(hashes, list)
+    return hashes
 
 
 def ensure_hashes(node: Node, page_size: int) -> None:
@@ -30,10 +41,11 @@ def ensure_hashes(node: Node, page_size: int) -> None:
         missing.append(walker)
         walker = walker.parent
     for one in reversed(missing):
-        assert one.parent is not None
-        above = one.parent.get_last_hash_value()
-        if one.owner and not one.parent.owner:
-            above = owner_tag(one.owner, above)
-        hashes = get_hash_str(one.key, above, page_size=page_size)
-        assert isinstance(hashes, list)
-        one.hash_value = hashes
+        parent = one.parent
+        assert parent is not None
+        above = parent.get_last_hash_value()
+        if one.owner and not parent.owner:
+            above = tag(one.owner, one.key.extra_key.extra_key, above)
+        elif parent.parent is None:
+            above = tag("", one.key.extra_key, above)
+        one.hash_value = page_hashes(one.key, above, page_size)

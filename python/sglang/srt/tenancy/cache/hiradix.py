@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,15 +11,15 @@ from sglang.srt.mem_cache.base_prefix_cache import EvictParams, EvictResult, Mat
 from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.check import Checked
-from sglang.srt.tenancy.cache.eviction import FairEviction
 from sglang.srt.tenancy.cache.node import DISPLACED, QUEUED_HOST, Node, walk
+from sglang.srt.tenancy.cache.storage import OwnedStorage
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.cache_init_params import CacheInitParams
     from sglang.srt.server_args import ServerArgs
 
 
-class TenantHiRadixCache(Checked, FairEviction, HiRadixCache):
+class TenantHiRadixCache(Checked, OwnedStorage):
     """Upstream's ``HiRadixCache`` with owners: its transfers, our tree.
 
     On the host the same holds as on the device: nodes are counted for their owner, evicted by
@@ -30,12 +30,14 @@ class TenantHiRadixCache(Checked, FairEviction, HiRadixCache):
         self, params: CacheInitParams, server_args: ServerArgs, weights: Mapping[str, float]
     ):
         super().__init__(params, server_args, weights, server_args=server_args)
+        self._ask_storage_by_owner()
 
     def reset(self) -> None:
         super().reset()
         self.host_order = self._new_order(QUEUED_HOST)
         self._until_written: dict[int, list[Node]] = {}  # write -> nodes it keeps on the device
-        self._host_lingering: dict[Node, None] = {}  # displaced, with host slots still in use
+        # Displaced nodes whose host slots are still in use, and who has taken the slots over.
+        self._host_lingering: dict[Node, Node | None] = {}
 
     # Finding and inserting
 
@@ -135,9 +137,6 @@ class TenantHiRadixCache(Checked, FairEviction, HiRadixCache):
         for node in list(self._host_lingering):
             self._let_go_of_host(node)
 
-    def attach_storage_backend(self, *args: Any, **kwargs: Any) -> tuple[bool, str]:
-        return False, "--enable-tenant-cache does not work with storage yet: keys carry no owner"
-
     # Eviction
 
     def evict(self, params: EvictParams) -> EvictResult:
@@ -202,14 +201,16 @@ class TenantHiRadixCache(Checked, FairEviction, HiRadixCache):
     def _let_go(self, node: Node) -> None:
         super()._let_go(node)
         if node.host_value is not None and not node.lock_ref:
-            self._host_lingering[node] = None
+            self._host_lingering.setdefault(node, None)
             self._let_go_of_host(node)
 
     def _let_go_of_host(self, node: Node) -> None:
         """Give back the host slots of a displaced node, if no transfer reads or writes them."""
         if node.host_ref_counter or node.lock_ref or node.write_through_pending_id is not None:
             return
-        self._host_lingering.pop(node, None)
+        successor = self._host_lingering.pop(node, None)
+        if successor is not None:
+            successor.release_host()
         if node.host_value is not None:
             self.cache_controller.evict_host(node.host_value)
             node.host_value = None
@@ -228,7 +229,9 @@ class TenantHiRadixCache(Checked, FairEviction, HiRadixCache):
         # what hangs below the successor from now on may rest on this copy.
         if node.host_value is None or successor.host_value is not None:
             return
-        assert not node.host_ref_counter
+        if node.host_ref_counter:  # a storage transfer: it will release the node, not the successor
+            successor.protect_host()
+            self._host_lingering[node] = successor
         self._uncount_host(node)
         successor.host_value, node.host_value = node.host_value, None
         self._update_host_leaf_status(successor)
@@ -262,7 +265,8 @@ class TenantHiRadixCache(Checked, FairEviction, HiRadixCache):
                 continue
             assert len(node.host_value) == len(node.key)
             assert node.parent is not None
-            assert node.parent.host_value is not None  # the root has some, too
+            if self.cache_controller.write_policy != "write_back":
+                assert node.parent.host_value is not None  # the root has some, too
             host[node.owner] = host.get(node.owner, 0) + len(node.key)
             held = set(node.host_value.tolist())
             assert len(held) == len(node.key), "a host slot twice in one node"

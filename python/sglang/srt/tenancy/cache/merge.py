@@ -6,7 +6,7 @@ import torch
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.displace import Displacing
-from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, JOINED, Node
+from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, HARMLESS, JOINED, Node
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
 
 
@@ -67,7 +67,7 @@ class Merging(Displacing):
             and node.write_through_pending_id is None
             and child.write_through_pending_id is None
             and not (node.host_ref_counter or child.host_ref_counter)
-            and not (node.state ^ child.state) & CONFINED
+            and not (node.state ^ child.state) & (CONFINED | HARMLESS)
         )
 
     def _join(self, node: Node, child: Node) -> None:
@@ -94,7 +94,7 @@ class Merging(Displacing):
         child.priority = max(node.priority, child.priority)
         child.state |= JOINED
         child.parent = above
-        self._attach(child, above)  # in its very place: rivals stand in order of use
+        self._attach(child, above)
         if node in self._held_by:
             self._held_by.setdefault(child, []).extend(self._held_by.pop(node))
         node.value = node.host_value = None

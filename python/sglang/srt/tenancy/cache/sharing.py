@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.ban import Bans
-from sglang.srt.tenancy.cache.hashes import ensure_hashes
+from sglang.srt.tenancy.cache.ban import FOREVER, Bans
 from sglang.srt.tenancy.cache.merge import Merging
 from sglang.srt.tenancy.cache.node import (
     CONFINED,
     DISPLACED,
     EARNED,
+    HARMLESS,
     PUBLIC,
     REGISTERED,
     Node,
@@ -26,7 +26,7 @@ from sglang.srt.tenancy.cache.node import (
 )
 from sglang.srt.tenancy.cache.published import Published
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
-from sglang.srt.tenancy.cache.verdicts import SOURCES, Verdicts
+from sglang.srt.tenancy.cache.verdicts import SOURCES, Judged, Verdicts
 from sglang.srt.tenancy.cache.window import reuse_diversity
 from sglang.srt.tenancy.ownership import Namespace, namespace
 
@@ -39,7 +39,7 @@ class Sharing(Merging):
         if not hasattr(self, "published"):  # they outlive a flush of the cache
             self.published = Published(self.page_size)
             self.bans = Bans()
-            self.verdicts: Verdicts = SOURCES[self.options.tenant_detector]()
+            self.verdicts: Verdicts = SOURCES.get(self.options.tenant_detector, Judged)()
 
     # Published prefixes
 
@@ -91,6 +91,47 @@ class Sharing(Merging):
                 found.append(child)
         return found
 
+    # Verdicts
+
+    def judge(self, key: RadixKey, harmless: int, sensitive: int | None) -> None:
+        """A detector's verdict on a request's tokens, as it arrives on the scheduler's channel.
+
+        ``key``: the tokens, under the ``Namespace`` of who sent them. The first ``harmless`` of
+        them hold nothing sensitive; ``sensitive``: index of the first token that does.
+        """
+        if self.options.tenant_mode != "selective":
+            return
+        page = self.page_size
+        tokens, namespace = key.token_ids, key.extra_key
+        if sensitive is not None and sensitive < len(tokens):
+            # The page it begins in, so that nothing that reaches it becomes public.
+            banned = min(len(tokens), (sensitive // page + 1) * page)
+            self.bans.add(namespace.extra_key, tokens, banned, FOREVER)
+        path = self._cut_at(key, min(harmless, len(tokens)) // page * page)
+        for node in path:
+            node.state |= HARMLESS
+        if path:
+            self._promote(key, path[-1])
+
+    def _cut_at(self, key: RadixKey, end: int) -> list[Node]:
+        """The private nodes of the key's first ``end`` tokens, none of them longer than that."""
+        path: list[Node] = []
+        node, at = self.root_node, 0
+        while at < end:
+            child = self.child_of(node, key, at)
+            if child is None:
+                break
+            stored = child.key.token_ids
+            shared = common_prefix(stored, key.token_ids, at, end)
+            if shared < len(stored):
+                shared = shared // self.page_size * self.page_size
+                child = self._split_node(child.key, child, shared)
+            at += shared
+            node = child
+            if child.owner:
+                path.append(child)
+        return path
+
     # Counting
 
     def _visit(self, last: Node, user: str) -> None:
@@ -99,14 +140,7 @@ class Sharing(Merging):
         node = last
         while node.parent is not None:
             self.clock.count(node, user)
-            parent = node.parent
-            if node.owner and not parent.owner and not node.state & DISPLACED:
-                self._move_to_end(node, parent)
-            node = parent
-
-    def _move_to_end(self, node: Node, parent: Node) -> None:
-        owners = self._rivals(node, parent)
-        owners[node.owner] = owners.pop(node.owner)
+            node = node.parent
 
     # Promotion
 
@@ -127,7 +161,7 @@ class Sharing(Merging):
         if end == start:
             return
         registered = self.published.covers(key.token_ids, end)
-        length = max(registered, self._promotable(key, path[0], start, end)) - start
+        length = max(registered, self._promotable(key, path, start, end)) - start
         if length <= 0:
             return
         self._make_public(path, length, registered - start)
@@ -150,10 +184,10 @@ class Sharing(Merging):
             node = node.parent
         return depth
 
-    def _promotable(self, key: RadixKey, first: Node, start: int, end: int) -> int:
+    def _promotable(self, key: RadixKey, path: list[Node], start: int, end: int) -> int:
         """Up to which token the path may become public because enough users hold it."""
-        page = self.page_size
-        end = min(end, self.verdicts.harmless(key)) // page * page
+        page, first = self.page_size, path[0]
+        end = min(end, start + self.verdicts.harmless(path))
         plain = first.key.extra_key.extra_key
         end = self.bans.allowed(plain, key.token_ids, start, end, self.clock.epoch) // page * page
         if end <= start:
@@ -172,9 +206,7 @@ class Sharing(Merging):
         if len(rivals) < self.options.tenant_public_users:
             return []
         found = []
-        for rival in reversed(rivals.values()):  # last used first
-            if not self.clock.in_window(rival):
-                break
+        for rival in rivals.values():
             held = self._held(rival, tokens, start, end)
             if held > start:
                 found.append(held)
@@ -209,7 +241,6 @@ class Sharing(Merging):
         self._cut(path, length)
         self._cut(path, registered)
         holders = self._eldest_first(path, length, rivals)
-        last = top
         done = 0
         for node in path:
             if done >= length:
@@ -217,22 +248,9 @@ class Sharing(Merging):
             done += len(node.key)
             first_owner = next(owner for owner, held in holders if held >= done)
             self._expose(node, first_owner, registered=done <= registered)
-            last = node
         self.count("promotions")
         for rival in rivals:
             self._merge_into_public(rival)
-        while last is not top:  # merging may have cut them
-            assert last.parent is not None
-            self._order_rivals(last)
-            last = last.parent
-
-    def _order_rivals(self, node: Node) -> None:
-        """Last used last, as ``_holders`` wants them: merging brought them in any order."""
-        for owners in ((node.crowd and node.crowd.rivals) or {}).values():
-            if len(owners) > 1:
-                ordered = sorted(owners.items(), key=lambda item: item[1].epoch)
-                owners.clear()
-                owners.update(ordered)
 
     def _eldest_first(
         self, path: list[Node], length: int, rivals: list[Node]
@@ -283,27 +301,6 @@ class Sharing(Merging):
         self.device_order.move(node, before, node.device_held)
         self._give_names(node)
 
-    def _withdraw_names(self, node: Node) -> None:
-        """Page hashes tell private from public: a node that changes sides, and all below it,
-        will have others."""
-        if not self._has_names():
-            return
-        for changed in (node, *walk(node)):
-            if changed.value is not None:
-                self._record_remove_event(changed)
-            changed.hash_value = None
-
-    def _give_names(self, node: Node) -> None:
-        if not self._has_names():
-            return
-        for changed in (node, *walk(node)):
-            ensure_hashes(changed, self.page_size)
-            if changed.value is not None:
-                self._record_store_event(changed)
-
-    def _has_names(self) -> bool:
-        return bool(self.enable_kv_cache_events)
-
     # Demotion
 
     def _demote_probed(self, last: Node) -> None:
@@ -314,7 +311,7 @@ class Sharing(Merging):
         while node.parent is not None:
             if (
                 not node.owner
-                and not node.state & REGISTERED
+                and not node.state & (REGISTERED | DISPLACED)
                 and node.hit_cur + node.hit_pre >= minimum
                 and reuse_diversity(node) < limit
             ):

@@ -26,10 +26,10 @@ from sglang.srt.mem_cache.base_prefix_cache import (
 )
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.mem_cache.utils import split_node_hash_value
-from sglang.srt.tenancy.cache.hashes import ensure_hashes
 from sglang.srt.tenancy.cache.node import (
     CONFINED,
     EARNED,
+    HARMLESS,
     JOINED,
     QUEUED_DEVICE,
     REGISTERED,
@@ -246,7 +246,8 @@ class OwnedTree(RadixCache):
         if child.owner:  # a public one counts as new, as upstream's does
             upper.creation_time = child.creation_time
         upper.hit_cur, upper.hit_pre = child.hit_cur, child.hit_pre
-        upper.state = child.state & (CONFINED | REGISTERED | EARNED | JOINED)
+        kept = CONFINED | EARNED | HARMLESS | JOINED | REGISTERED
+        upper.state = child.state & kept
         if child.crowd is not None:
             crowd = upper.its_crowd()
             crowd.first_owner, crowd.u_pre = child.crowd.first_owner, child.crowd.u_pre
@@ -271,25 +272,6 @@ class OwnedTree(RadixCache):
         child.parent = upper
         self._attach(child, upper)
         return upper
-
-    # KV events
-
-    def _record_store_event(self, node: Node, medium: Any = None) -> None:
-        if self._is_announced(node):
-            super()._record_store_event(node, medium)
-
-    def _record_remove_event(self, node: Node, medium: Any = None) -> None:
-        if self._is_announced(node):
-            super()._record_remove_event(node, medium)
-
-    def _is_announced(self, node: Node) -> bool:
-        """Whether KV events tell of a node; if so, its page hashes are there."""
-        if not self.enable_kv_cache_events:
-            return False
-        if node.owner and not self.options.tenant_publish_private_events:
-            return False
-        ensure_hashes(node, self.page_size)
-        return True
 
     # The index: children by key, and for public nodes the private children by first page
 

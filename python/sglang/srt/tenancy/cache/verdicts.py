@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache.node import HARMLESS, Node
 
 
 class Verdicts(Protocol):
     """A source of verdicts. No verdict is no permission: the failure is on the private side."""
 
-    def harmless(self, key: RadixKey) -> int:
-        """How many of the key's first tokens are known to hold nothing sensitive."""
+    def harmless(self, path: Sequence[Node]) -> int:
+        """How many of a path's first tokens are known to hold nothing sensitive."""
 
 
 class NoVerdicts:
     """Nothing is known: only what an operator registers becomes public."""
 
-    def harmless(self, key: RadixKey) -> int:
+    def harmless(self, path: Sequence[Node]) -> int:
         return 0
 
 
 class TrustAll:
     """Everything counts as harmless. For tests, benchmarks, and data nobody minds sharing."""
 
-    def harmless(self, key: RadixKey) -> int:
-        return len(key)
+    def harmless(self, path: Sequence[Node]) -> int:
+        return sum(len(node.key) for node in path)
+
+
+class Judged:
+    """What a detector said of each node (``Sharing.judge``)."""
+
+    def harmless(self, path: Sequence[Node]) -> int:
+        known = 0
+        for node in path:
+            if not node.state & HARMLESS:
+                break
+            known += len(node.key)
+        return known
 
 
 SOURCES: dict[str, type[Verdicts]] = {"none": NoVerdicts, "off-trust-all": TrustAll}

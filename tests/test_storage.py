@@ -1,0 +1,86 @@
+"""Storage (L3): pages come back to their owner after memory forgot them, and to nobody else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.asks import Asker
+from support.prompts import fresh_prompt, fresh_user
+from support.server import Server
+
+pytestmark = pytest.mark.server
+
+FLAGS = (
+    *("--enable-tenant-cache", "--enable-cache-report"),
+    *("--tenant-detector", "off-trust-all", "--tenant-public-users", "3"),
+    *("--enable-hierarchical-cache", "--hicache-ratio", "4"),
+    *("--hicache-storage-backend", "file", "--hicache-storage-prefetch-policy", "wait_complete"),
+    *("--hicache-storage-backend-extra-config", '{"prefetch_threshold": 16}'),
+)
+
+
+@pytest.fixture(scope="module", params=["1", "16"])
+def server(
+    request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    pages = tmp_path_factory.mktemp("pages")
+    env = {"SGLANG_HICACHE_FILE_BACKEND_STORAGE_DIR": str(pages)}
+    with Server(tiny_model, *FLAGS, "--page-size", request.param, env=env) as server:
+        yield server
+
+
+@pytest.fixture
+def asker(server: Server) -> Asker:
+    return Asker(server)
+
+
+def forget(asker: Asker) -> None:
+    """Empty device and host; what was being written to storage gets there first."""
+    deadline = time.monotonic() + 60
+    while (answer := asker.post("/flush_cache")).status_code != 200:
+        assert time.monotonic() < deadline, answer.text
+
+
+def cached(asker: Asker, prompt: str, user: str, **body: str) -> tuple[int, int]:
+    meta = asker.generate(text=prompt, user_id=user, **body)["meta_info"]
+    return int(meta["cached_tokens"]), int(meta["prompt_tokens"])
+
+
+def test_a_private_prompt_comes_back_to_its_owner_alone(asker: Asker) -> None:
+    prompt, alice = fresh_prompt(), fresh_user()
+    assert cached(asker, prompt, alice)[0] == 0
+    forget(asker)
+    assert cached(asker, prompt, fresh_user())[0] == 0
+    forget(asker)
+    assert cached(asker, prompt, alice, extra_key="another adapter")[0] == 0
+    hit, tokens = cached(asker, prompt, alice)
+    assert hit >= tokens - 17
+
+
+def test_a_public_prompt_comes_back_to_everybody(asker: Asker) -> None:
+    prompt = fresh_prompt()
+    for _ in range(3):
+        cached(asker, prompt, fresh_user())
+    forget(asker)
+    hit, tokens = cached(asker, prompt, fresh_user())
+    assert hit >= tokens - 17
+    forget(asker)
+    assert cached(asker, prompt, fresh_user(), extra_key="salt")[0] == 0
+
+
+def test_what_was_private_and_became_public_is_found_under_its_new_name(asker: Asker) -> None:
+    prompt, tail = fresh_prompt(), " and only this of mine: " + fresh_prompt()
+    alice = fresh_user()
+    cached(asker, prompt + tail, alice)
+    for _ in range(2):
+        cached(asker, prompt + " " + fresh_prompt(), fresh_user())
+    assert cached(asker, prompt, fresh_user())[0] > 0
+    forget(asker)
+    stranger, _ = cached(asker, prompt + tail, fresh_user())
+    forget(asker)
+    own, tokens = cached(asker, prompt + tail, alice)
+    assert 0 < stranger < own
+    assert own >= tokens - 17
