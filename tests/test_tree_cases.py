@@ -310,18 +310,23 @@ def test_a_split_does_not_make_the_first_owner_younger() -> None:
     assert found(on, "ann", "ben") == [40, 0]
 
 
-def test_probing_over_displaced_nodes_stops_nothing() -> None:
-    """A request that is counted while it stands on nodes that left the tree."""
-    on = probed()
+def test_a_request_is_not_counted_on_nodes_that_left_the_tree() -> None:
+    """They were public, look probed, and are nobody's any more: there is nothing to demote."""
+    on = engine(rdr_threshold=0.5, rdr_min_hits=8)
+    serve(on, "ann", COMMON[:20])
+    serve(on, "ben", COMMON)
+    serve(on, "dan", COMMON)  # ann was first above, ben below
     task = on.new_task("cyn", COMMON + own("cyn"))
     assert on.admit(task)
-    probe(on)
-    for _ in range(8):
-        serve(on, "ann", COMMON)
+    while not on.cache.counts.get("demotions"):
+        serve(on, "ben", COMMON + own("ben"))
+    assert on.cache.displaced_tokens() > 0
     while not task.decoding:
         on.step(task)
         on.check()
     on.finish(task)
+    on.check()
+    assert on.cache.counts["demotions"] == 1
     on.drain()
 
 
