@@ -316,16 +316,18 @@ def test_a_request_is_not_counted_on_nodes_that_left_the_tree() -> None:
     serve(on, "ann", COMMON[:20])
     serve(on, "ben", COMMON)
     serve(on, "dan", COMMON)  # ann was first above, ben below
-    task = on.new_task("cyn", COMMON + own("cyn"))
-    assert on.admit(task)
+    tasks = [on.new_task("cyn", COMMON + own(name)) for name in ("x", "y", "z")]
+    for task in tasks:
+        assert on.admit(task)
     while not on.cache.counts.get("demotions"):
         serve(on, "ben", COMMON + own("ben"))
     assert on.cache.displaced_tokens() > 0
-    while not task.decoding:
-        on.step(task)
+    for task in tasks:
+        while not task.decoding:
+            on.step(task)
+            on.check()
+        on.finish(task)
         on.check()
-    on.finish(task)
-    on.check()
     assert on.cache.counts["demotions"] == 1
     on.drain()
 
