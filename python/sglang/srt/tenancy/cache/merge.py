@@ -65,6 +65,7 @@ class Merging(Displacing):
             return False
         return (
             node.lock_ref == child.lock_ref
+            and node.epoch == child.epoch  # or one of them would seem used when it was not
             and (node.value is None) == (child.value is None)
             and (node.host_value is None) == (child.host_value is None)
             and node.write_through_pending_id is None
@@ -81,7 +82,6 @@ class Merging(Displacing):
         """
         above = node.parent
         assert above is not None
-        self._detach(node)
         child.key = RadixKey(node.key.token_ids + child.key.token_ids, child.key.extra_key)
         if node.value is not None and child.value is not None:
             child.value = torch.cat((node.value, child.value))

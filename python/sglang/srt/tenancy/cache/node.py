@@ -19,6 +19,7 @@ DISPLACED = 4  # out of the tree; keeps its slots until its last lock goes
 CONFINED = 8  # written under cache_scope "private": never a reason to make anything public
 REGISTERED = 16  # public by an operator's word: never demoted
 HARMLESS = 64  # the detector has seen all of it and found nothing sensitive
+EARNED = 128  # public because enough users hold it, whatever an operator said or takes back
 JOINED = 32  # made of several nodes: evicted from its end, as they would have been
 
 
