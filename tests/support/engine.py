@@ -93,6 +93,7 @@ class Task:
     computed: int = 0  # tokens whose KV is in its row
     hit: int = 0  # of those, found when it was last admitted
     decoding: bool = False
+    returned: bool = False  # it was retracted
 
     @property
     def user(self) -> str:
@@ -255,7 +256,7 @@ class Engine:
         self.wait_for_loads()
         self.release(task, insert=False)
         task.req.reset_for_retract()
-        task.computed = 0
+        task.computed, task.returned = 0, True
 
     def abort(self, task: Task) -> None:
         """Before its first token nothing of a request is kept."""

@@ -132,17 +132,23 @@ class Model:
                 mine = page.owners.setdefault(user, Holding(self.epoch, confined))
                 mine.confined &= confined
 
-    def count(self, user: str, plain: str | None, tokens: array[int]) -> None:
-        """A request was admitted; these tokens are its path."""
-        self.admitted += 1
-        for _, place in self._path(plain, tokens):
+    def count(
+        self, user: str, plain: str | None, tokens: array[int], counted: int | None, least: int
+    ) -> None:
+        """A request's path is these tokens; of the first ``counted`` all pages know, None: it was
+        admitted just now. ``least``: 0 where a page may have been joined to such a one since."""
+        if counted is None:
+            self.admitted += 1
+        for end, place in self._path(plain, tokens):
+            if counted is not None and end <= counted:
+                continue
             page = self.pages.get(place)
             if page is None:
                 break
             if page.public is not None:
                 page.public.roll(self.epoch)
-                page.public.cur.add(Range(1, 1))
-                page.public.users.add(user)
+                page.public.cur.add(Range(least, 1))
+                (page.public.users if least else page.public.maybe_users).add(user)
             elif user in page.owners:
                 mine = page.owners[user]
                 mine.roll(self.epoch)

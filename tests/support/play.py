@@ -17,6 +17,10 @@ from sglang.srt.tenancy.ownership import stays_private
 from support.engine import LONGEST, Engine, Setting, Task
 from support.model import Model, ModelError, Place
 
+# Of a request, before the tree hears of it: tokens computed, tokens that are the tree's, whether
+# it may insert, and how many were counted (None: it was not admitted yet).
+Before = tuple[int, int, bool, int | None]
+
 Step = tuple[Any, ...]
 
 USERS = ("ann", "ben", "cyn", "dan")
@@ -274,32 +278,33 @@ class Play:
 
     # What the model makes of it
 
-    def _before(self, task: Task, computed: int) -> tuple[int, int, bool, bool]:
-        """Tokens computed, tokens that are the tree's, whether it may insert, and whether it
-        was counted: before the tree hears of the request."""
+    def _before(self, task: Task, computed: int) -> Before:
+        """Tokens computed, tokens that are the tree's, whether it may insert, and how many were
+        counted: before the tree hears of the request."""
         req = task.req
         protected = req.cache_protected_len
         visible = self.model.visible(task.user, task.plain, task.tokens[:computed])
         may_insert = req.cache_scope != "none" and visible >= protected
-        return computed, protected, may_insert, req.counted_by_tree
+        return computed, protected, may_insert, req.counted_to
 
-    def _follow(self, task: Task, before: tuple[int, int, bool, bool], tokens: array[int]) -> None:
+    def _follow(self, task: Task, before: Before, tokens: array[int]) -> None:
         _, protected, may_insert, counted = before
         model, req = self.model, task.req
         kept_out = req.cache_scope == "none"
         if may_insert and kept_out and not self.evictions:
             raise ModelError("a request that sees its prefix must be able to insert")
-        if kept_out and not counted:
+        first_time = counted is None
+        if kept_out and first_time:
             tokens = tokens[:protected]
         if not may_insert and not kept_out:
             raise ModelError("a request that lost sight of its prefix must keep out")
         if not kept_out:
             model.insert(task.user, task.plain, tokens, confined=stays_private(req))
-        if not counted:
-            model.count(task.user, task.plain, tokens)
+        if first_time or not kept_out:
+            model.count(task.user, task.plain, tokens, counted, int(not task.returned))
         if not kept_out and not stays_private(req):
             model.promote(task.user, task.plain, tokens)
-        if not counted and self.setting.mode == "selective":
+        if first_time and self.setting.mode == "selective":
             self._follow_demotion(task, tokens)
 
     def _follow_demotion(self, task: Task, tokens: array[int]) -> None:
@@ -357,6 +362,6 @@ class Play:
             self.model.flush()
 
 
-def task_tokens(task: Task, before: tuple[int, int, bool, bool]) -> array[int]:
+def task_tokens(task: Task, before: Before) -> array[int]:
     """What the request has offered to the tree."""
     return task.tokens[: before[0]]

@@ -134,13 +134,18 @@ class Sharing(Merging):
 
     # Counting
 
-    def _visit(self, last: Node, user: str) -> None:
-        """A request was admitted; it counts once for each node down to ``last``."""
-        self.clock.admit()
+    def _visit(self, last: Node, user: str, counted: int) -> int:
+        """A request passes the nodes down to ``last``; those that begin in its first ``counted``
+        tokens know of it. Returns how many tokens are counted now."""
+        start = depth = self._depth(last)
         node = last
         while node.parent is not None:
+            start -= len(node.key)
+            if start < counted:
+                break
             self.clock.count(node, user)
             node = node.parent
+        return max(depth, counted)
 
     # Promotion
 
