@@ -9,7 +9,7 @@ import pytest
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.prefix_source import PrefixSource
-from sglang.srt.tenancy.user_id import GATEWAY
+from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC
 
 
 def load(tmp_path: Path, text: str) -> TenantConfig:
@@ -51,6 +51,13 @@ def test_weights_alone_need_no_keys(tmp_path: Path) -> None:
     config = load(tmp_path, "[users.alice]\nweight = 0.5")
     assert not config.has_keys
     assert not config.require_key
+
+
+def test_the_public_has_a_weight_of_its_own(tmp_path: Path) -> None:
+    assert load(tmp_path, "[public]\nweight = 3").weights == {PUBLIC: 3.0}
+    assert PUBLIC not in load(tmp_path, "[users.alice]").weights
+    with pytest.raises(ConfigError, match=r"public\.weight: 0 is no number above 0"):
+        load(tmp_path, "[public]\nweight = 0")
 
 
 def test_public_prefixes_are_read_in_order(tmp_path: Path) -> None:

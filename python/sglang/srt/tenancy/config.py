@@ -6,6 +6,9 @@ require_key = true            # default: true as soon as a key is listed
 keys = ["sk-alice"]           # or key_hashes = ["<SHA-256 of the key, 64 hex digits>"]
 weight = 2.0                  # share of memory and service, default 1
 
+[public]
+weight = 1.0                  # share of memory of what is public, against all users together
+
 [gateway]                     # who holds one of these names the user in --tenant-header
 keys = ["sk-gateway"]
 
@@ -31,7 +34,7 @@ from sglang.srt.tenancy.prefix_source import (
     SourceError,
     parse_source,
 )
-from sglang.srt.tenancy.user_id import GATEWAY, IdentityError, check_user_id
+from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC, IdentityError, check_user_id
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,7 +82,7 @@ class TenantConfig:
 
 
 def _parse(data: dict[str, Any]) -> TenantConfig:
-    _only(data, "", "require_key", "users", "gateway", "public_prefixes")
+    _only(data, "", "require_key", "users", "gateway", "public", "public_prefixes")
     holders: dict[str, str] = {}
     weights: dict[str, float] = {}
     for user in _table(data, "users"):
@@ -92,6 +95,10 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         _only(entry, where, "keys", "key_hashes", "weight")
         _hold(holders, user, entry, where)
         weights[user] = _weight(entry.get("weight", 1.0), where)
+    public = _table(data, "public")
+    _only(public, "public", "weight")
+    if "weight" in public:
+        weights[PUBLIC] = _weight(public["weight"], "public")
     gateway = _table(data, "gateway")
     _only(gateway, "gateway", "keys", "key_hashes")
     _hold(holders, GATEWAY, gateway, "gateway")

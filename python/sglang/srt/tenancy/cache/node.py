@@ -8,9 +8,7 @@ import torch
 
 from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
 from sglang.srt.tenancy.ownership import Namespace
-
-# Whoever owns no namespace of their own: in shared mode, everybody.
-PUBLIC = ""
+from sglang.srt.tenancy.user_id import PUBLIC as PUBLIC
 
 # Bits of ``Node.state``.
 QUEUED_DEVICE = 1  # an entry in the eviction order of the tier stands for it
