@@ -115,7 +115,7 @@ def nodes(entry: dict[str, Any], level: int = 0) -> Iterator[tuple[int, dict[str
 
 def test_the_tree_shows_shape_and_owners_never_content(server: Server, operator: Operator) -> None:
     text, alice, bob = fresh_prompt(64), fresh_user(), fresh_user()
-    operator.publish(text=text)
+    name = operator.publish(text=text)["name"]
     for user in (alice, bob):
         Asker(server).generate(text=text + fresh_prompt(30), user_id=user)
     answer = operator.ask("GET", "/tenant/tree?depth=32&nodes=2000")
@@ -133,6 +133,7 @@ def test_the_tree_shows_shape_and_owners_never_content(server: Server, operator:
     assert len({child["owner"] for child in public["children"]}) == 2
     for secret in (text, alice, bob, str(list(text.encode()))[1:30]):
         assert secret not in answer.text
+    operator.withdraw(name)
 
 
 def test_the_tree_is_bounded(server: Server, operator: Operator) -> None:
@@ -172,7 +173,8 @@ def test_erasing_frees_a_user_on_both_tiers_and_nobody_else(
 ) -> None:
     alice, bob = fresh_user(), fresh_user()
     assert "/" in alice
-    prompts = [fresh_prompt(100), fresh_prompt(100)]
+    # Two that begin alike would share a token.
+    prompts = ["a" + fresh_prompt(99), "b" + fresh_prompt(99)]
     for prompt in prompts:
         for user in (alice, bob):
             Asker(server).generate(text=prompt, user_id=user)
