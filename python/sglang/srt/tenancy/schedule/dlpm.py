@@ -45,7 +45,11 @@ class DeficitLongestPrefixMatch(FairPolicy):
         self._sweep: deque[Ticket] = deque()  # whom to match next
 
     def _floor(self) -> float:
-        return self._level - self._quantum
+        """Where nobody waits, a new round of turns begins, at what the last one had."""
+        least = self._level - self._quantum
+        if self._last is None or self.ledger.waiting:
+            return least
+        return max(least, self._last.counter)
 
     def _open(self, waiting: Sequence[Req]) -> None:
         super()._open(waiting)

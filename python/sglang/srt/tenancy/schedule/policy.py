@@ -35,6 +35,7 @@ class FairPolicy(SchedulePolicy):
         super().__init__("fcfs", *upstream)
         self.name = policy
         self.ledger = Ledger(Prices.of(options), weights)
+        self._last: Account | None = None  # whose request was the last to leave the queue
 
     def turns(self, waiting: Sequence[Req], adder: PrefillAdder) -> Iterator[Req]:
         """Waiting requests, each the one whose turn it is after what the former ones cost.
@@ -65,7 +66,7 @@ class FairPolicy(SchedulePolicy):
         newcomers = ledger.newcomers(waiting)
         for ticket in ledger.leavers(waiting, len(newcomers)):
             ledger.leave(ticket)
-            self._left(ticket.account)
+            self._last = ticket.account
         for req in newcomers:
             account = ledger.account_of(req)
             if not account.waiting:
@@ -73,13 +74,13 @@ class FairPolicy(SchedulePolicy):
             self._add(ledger.enter(req))
         for account in ledger.settle():
             self._add_turn(account)
-        ledger.close_idle(self._floor(), self._remembered())
+        ledger.close_idle(self._floor(), self._last)
 
     def _end_turn(self, ticket: Ticket, adder: PrefillAdder, passed: list[Ticket]) -> None:
         self._take(ticket)
         if adder.can_run_list and adder.can_run_list[-1] is ticket.req:
             self.ledger.admit(ticket)
-            self._left(ticket.account)
+            self._last = ticket.account
         else:
             passed.append(ticket)
 
@@ -106,13 +107,6 @@ class FairPolicy(SchedulePolicy):
     @abstractmethod
     def _add_turn(self, account: Account) -> None:
         """Its counter has gone down: its turn may come sooner."""
-
-    def _left(self, account: Account) -> None:
-        """One of its requests waits no longer."""
-
-    def _remembered(self) -> Account | None:
-        """An account that is needed though it is idle."""
-        return None
 
 
 def policy_class(options: TenantOptions, name: str) -> Callable[..., SchedulePolicy]:

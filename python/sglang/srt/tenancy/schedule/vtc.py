@@ -25,7 +25,6 @@ class VirtualTokenCounter(FairPolicy):
         # One valid entry per waiting account, ``account.turn``. Counters only rise, but for
         # repayments: an entry that has become too low is set right when it comes up.
         self._heap: list[Turn] = []
-        self._last: Account | None = None  # whose request was the last to leave the queue
 
     def _floor(self) -> float:
         ticket = self._choose()
@@ -68,12 +67,6 @@ class VirtualTokenCounter(FairPolicy):
         if head is not None:
             account.turn = (account.counter, head.arrival, account)
             heappush(self._heap, account.turn)
-
-    def _left(self, account: Account) -> None:
-        self._last = account
-
-    def _remembered(self) -> Account | None:
-        return self._last
 
 
 def _head(account: Account) -> Ticket | None:
