@@ -34,8 +34,9 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
 from sglang.srt.tenancy.ownership import adopt
-from sglang.srt.tenancy.schedule.accounts import Prices, account_name
+from sglang.srt.tenancy.schedule.accounts import Prices
 from sglang.srt.tenancy.schedule.policy import policy_class, turns
+from sglang.srt.tenancy.user_id import account_name
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ def test_locality_of_dlpm_lies_between_lpm_and_vtc() -> None:
     for number in range(240):
         user = f"u{number % 8}"
         beginning = [hash_of(f"{user}.{number // 8 % 3}", i) for i in range(60)]
-        asks.append(Ask(0.0, user, beginning + [rng.randrange(1 << 30)], 4))
+        asks.append(Ask(0.0, user, [*beginning, rng.randrange(1 << 30)], 4))
     cached = {}
     for policy in ("vtc", "dlpm"):
         engine = engine_of(policy, device=Device(memory=700, running=4, chunk=None))

@@ -5,6 +5,9 @@ require_key = true            # default: true as soon as a key is listed
 [users.alice]
 keys = ["sk-alice"]           # or key_hashes = ["<SHA-256 of the key, 64 hex digits>"]
 weight = 2.0                  # share of memory and service, default 1
+max_running = 8               # limits (limits.py): of a user, or in [default] of all
+max_queued = 32
+tokens_per_minute = 60_000
 
 [gateway]                     # who holds one of these names the user in --tenant-header
 keys = ["sk-gateway"]
@@ -21,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sglang.srt.tenancy.limits import LIMIT_FIELDS, Limits
 from sglang.srt.tenancy.user_id import GATEWAY, IdentityError, check_user_id
 
 if sys.version_info >= (3, 11):
@@ -42,6 +46,11 @@ class TenantConfig:
     holders: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of key -> user or GATEWAY
     weights: Mapping[str, float] = field(default_factory=dict)
     require_key: bool = False
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    default_limits: Limits = field(default_factory=Limits)
+
+    def limits_of(self, user_id: str) -> Limits:
+        return self.limits.get(user_id, self.default_limits)
 
     @property
     def has_keys(self) -> bool:
@@ -68,9 +77,12 @@ class TenantConfig:
 
 
 def _parse(data: dict[str, Any]) -> TenantConfig:
-    _only(data, "", "require_key", "users", "gateway")
+    _only(data, "", "require_key", "users", "gateway", "default")
+    default = _limits(_table(data, "default"), "default")
+    _only(_table(data, "default"), "default", *sorted(LIMIT_FIELDS))
     holders: dict[str, str] = {}
     weights: dict[str, float] = {}
+    limits: dict[str, Limits] = {}
     for user in _table(data, "users"):
         where = f"users.{user}"
         try:
@@ -78,9 +90,10 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         except IdentityError as error:
             raise ConfigError(str(error)) from None
         entry = _table(data["users"], user, where)
-        _only(entry, where, "keys", "key_hashes", "weight")
+        _only(entry, where, "keys", "key_hashes", "weight", *sorted(LIMIT_FIELDS))
         _hold(holders, user, entry, where)
         weights[user] = _weight(entry.get("weight", 1.0), where)
+        limits[user] = _limits(entry, where, default)
     gateway = _table(data, "gateway")
     _only(gateway, "gateway", "keys", "key_hashes")
     _hold(holders, GATEWAY, gateway, "gateway")
@@ -89,7 +102,14 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         raise ConfigError(f"require_key: {require!r} is neither true nor false")
     if require and not holders:
         raise ConfigError("require_key: true, but no user has a key")
-    return TenantConfig(holders, weights, require)
+    return TenantConfig(holders, weights, require, limits, default)
+
+
+def _limits(entry: dict[str, Any], where: str, default: Limits | None = None) -> Limits:
+    try:
+        return Limits.read(entry, where, default)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _sha256(key: str) -> str:

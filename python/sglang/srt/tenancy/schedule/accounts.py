@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS
+from sglang.srt.tenancy.user_id import account_name
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
@@ -78,13 +78,6 @@ class Ticket:
     def __lt__(self, other: Ticket) -> bool:
         """For heaps, as above."""
         return False
-
-
-def account_name(user_id: str | None) -> str:
-    """All that come without a name share one account: namelessness earns no turn of its own."""
-    if user_id is None or user_id.startswith("?"):
-        return SHARED_ANONYMOUS
-    return user_id
 
 
 class Ledger:
