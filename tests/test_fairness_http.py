@@ -107,7 +107,7 @@ class Stream:
             }
         )
         where = urlsplit(asker.server.url)
-        self.socket = socket.create_connection((where.hostname, where.port), timeout=120)
+        self.socket = socket.create_connection((where.hostname, where.port or 80), timeout=120)
         self.socket.sendall(
             b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (len(body), body)

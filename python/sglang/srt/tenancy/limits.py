@@ -184,7 +184,7 @@ class Gate:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # the turn came while the client went
                 self._give_back(user, count)
-            else:
+            elif (count, turn) in standing.waiters:
                 standing.waiters.remove((count, turn))
                 self._call_next(user, standing)
             raise
