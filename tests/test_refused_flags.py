@@ -57,7 +57,7 @@ def own_environment() -> Iterator[None]:
 
 @pytest.mark.parametrize("named", FLAGS)
 def test_flags_are_refused_by_name(tiny_model: Path, named: str) -> None:
-    with pytest.raises(ValueError, match="tenant|schedule") as refused:
+    with pytest.raises(ValueError, match=r"tenant|schedule") as refused:
         prepare_server_args(["--model-path", str(tiny_model), *FLAGS[named]])
     assert named in str(refused.value)
 
