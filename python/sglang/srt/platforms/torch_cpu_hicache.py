@@ -11,14 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
 import torch
 
 from sglang.srt.mem_cache.pool_host import base, common, mha, mla
+
+# A tenth of the machine's memory is not for the host pool.
+_RESERVED = 10
 
 
 def install() -> None:
     """Register the host allocation and put the copies where SGLang calls them."""
     common.ALLOC_MEMORY_FUNCS["cpu"] = _allocate_unpinned
+    # SGLang leaves 10 GiB of host memory alone: more than many a CPU host has.
+    limits: Any = base
+    limits.HICACHE_HOST_MEMORY_RESERVE_BYTES = psutil.virtual_memory().total // _RESERVED
     # Pages on their way from storage would be pinned too: a pool here never is.
     pool: Any = base.HostKVCache
     pool.pin_memory = property(lambda self: False, lambda self, asked: None)
