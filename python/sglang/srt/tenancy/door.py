@@ -164,11 +164,14 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
             "name any user. Bind them with --tenant-config or --tenant-header."
         )
     # Imported here: with the feature off, the server has no endpoint more than upstream.
+    from sglang.srt.entrypoints.http_server import get_global_state
     from sglang.srt.tenancy.admin import add_routes
+    from sglang.srt.tenancy.detect import service as detector
     from sglang.srt.tenancy.selftest import prove_at_startup
 
     add_routes(app)
     await prove_at_startup(app, options)
+    await detector.start(app, get_global_state().tokenizer_manager, options)
 
 
 def _reload(resolver: Resolver, path: str) -> None:

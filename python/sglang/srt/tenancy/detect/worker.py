@@ -27,7 +27,7 @@ def _without_the_engine() -> None:
         package.__path__ = [str(folder)]
         sys.modules[name] = package
     # A script's folder comes first: our file names would hide others' modules.
-    sys.path[:] = [entry for entry in sys.path if entry != str(here)]
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry) != here.resolve()]
 
 
 def main() -> None:
