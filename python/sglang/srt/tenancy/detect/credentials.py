@@ -15,7 +15,7 @@ def _token(pattern: str, *words: str) -> Rule:
 
 
 def _is_random(item: str) -> bool:
-    """Whether it is one, and not its place in a manual: ``sk-xxxxxxxx``, ``ghp_your_token_here``."""
+    """Whether it is one, and not a manual's: ``sk-xxxxxxxx``, ``ghp_your_token_here``."""
     tail = item[-16:]
     return len(set(tail)) >= 6 and not _PLACEHOLDER.search(item)
 
@@ -24,11 +24,12 @@ _PLACEHOLDER = re.compile(
     r"your|example|placeholder|redacted|change.?me|dummy|x{4}|\*{3}|\.\.\.|<|\$\{|\{\{|%\(|here$",
     re.IGNORECASE,
 )
-_NOT_A_VALUE = frozenset(
-    "none null true false undefined nil string str int bytes required optional empty secret "
-    "password passwd token value input text hidden invalid incorrect wrong correct valid expired "
-    "strong weak reset protected forgotten needed missing encrypted hashed stored".split()
-)
+_PROSE = """
+none null true false undefined nil string str int bytes required optional empty secret
+password passwd token value input text hidden invalid incorrect wrong correct valid
+expired strong weak reset protected forgotten needed missing encrypted hashed stored
+"""
+_NOT_A_VALUE = frozenset(_PROSE.split())
 
 
 def _is_password(item: str) -> bool:
@@ -108,7 +109,8 @@ CREDENTIALS = (
     Rule(
         "key",
         re.compile(
-            r"(?<![A-Za-z])(?:api[ _-]?key|api[ _-]?secret|access[ _-]?key(?:[ _-]?id)?|secret[ _-]?key|"
+            r"(?<![A-Za-z])(?:api[ _-]?key|api[ _-]?secret|access[ _-]?key(?:[ _-]?id)?|"
+            r"secret[ _-]?key|"
             r"client[ _-]?secret|auth[ _-]?token|access[ _-]?token|refresh[ _-]?token|"
             r"private[ _-]?key|account[ _-]?key|secret|token|密钥|令牌)" + _IS + _VALUE,
             re.IGNORECASE,
@@ -131,7 +133,8 @@ CREDENTIALS = (
     Rule(
         "password",
         re.compile(
-            r"(?:(?<![A-Za-z])(?:passwords?|passwd|passphrase|passcode|pwd|pass|pin(?: code| number)?)(?![A-Za-z])|"
+            r"(?:(?<![A-Za-z])(?:passwords?|passwd|passphrase|passcode|pwd|pass|pin(?: code|"
+            r" number)?)(?![A-Za-z])|"
             r"密码|口令|验证码)" + _IS + _VALUE,
             re.IGNORECASE,
         ),

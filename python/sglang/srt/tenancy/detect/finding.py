@@ -123,7 +123,7 @@ class Rule:
 _PLAIN = {0xFF01 + i: 0x21 + i for i in range(94)}
 _PLAIN |= {base + i: 0x30 + i for base in (0x0660, 0x06F0, 0x0966) for i in range(10)}
 _PLAIN |= {0x3000: 0x20, 0x00A0: 0x20, 0x2007: 0x20, 0x202F: 0x20}
-_PLAIN |= {code: 0x2D for code in (0x2010, 0x2011, 0x2012, 0x2013, 0x2212)}
+_PLAIN |= dict.fromkeys((8208, 8209, 8210, 8211, 8722), 45)
 _NOT_PLAIN = re.compile(f"[{''.join(re.escape(chr(code)) for code in _PLAIN)}]")
 
 

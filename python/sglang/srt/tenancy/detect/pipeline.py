@@ -54,7 +54,9 @@ class Limits:
 class Pipeline:
     """One HTTP process's detector: a queue, a process that judges, and perhaps the model."""
 
-    def __init__(self, setup: wire.Setup, judge: AsksModel | None = None, limits: Limits = Limits()):
+    def __init__(
+        self, setup: wire.Setup, judge: AsksModel | None = None, limits: Limits = Limits()
+    ):
         self.counts: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self._setup = setup
@@ -108,9 +110,7 @@ class Pipeline:
         pause = self._limits.first_pause
         while True:
             try:
-                self._process = await DetectorProcess.start(
-                    self._setup, self._limits.start_seconds
-                )
+                self._process = await DetectorProcess.start(self._setup, self._limits.start_seconds)
                 while True:
                     await self._judge_batch(self._process)
                     pause = self._limits.first_pause
