@@ -54,7 +54,7 @@ class Text:
     def occurrences(self, words: tuple[str, ...]) -> Iterator[int]:
         """Where any of the words begins, word for word."""
         for word in words:
-            if not self.chinese and not word.isascii():
+            if word[0] >= "\u3400" and not self.chinese:
                 continue
             at = self.lower.find(word, self.start)
             while at >= 0:

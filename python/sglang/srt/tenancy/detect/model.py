@@ -88,9 +88,9 @@ class Model:
 
         with torch.inference_mode():
             chances = self._model(**inputs).logits.softmax(-1)
-        sensitive = 1 - chances[..., self._nothing]
-        chances[..., self._nothing] = 0
-        labels = chances.argmax(-1)
+            sensitive = 1 - chances[..., self._nothing]
+            chances[..., self._nothing] = 0
+            labels = chances.argmax(-1)
         return [
             list(zip(row.tolist(), of_row.tolist(), strict=True))
             for row, of_row in zip(sensitive, labels, strict=True)

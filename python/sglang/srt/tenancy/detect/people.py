@@ -57,7 +57,7 @@ _DATE = (
 _SOMEBODY = (
     r"\b(?:I|I've|I'm|[Mm]y (?:wife|husband|son|daughter|mother|father|mom|dad|brother|sister|"
     r"partner|"
-    r"child|friend|boss|colleague|doctor)|[Hh]e|[Ss]he|[Pp]atient|[Tt]he client|"
+    r"child|friend|boss|colleague|doctor)|[Hh]e|[Ss]he|(?<!a )(?<!any )(?<!each )(?<!every )[Pp]atient|[Tt]he client|"
     rf"{_WORD} {_WORD})"
 )
 _ILLS = (
@@ -274,7 +274,7 @@ PEOPLE = (
             rf"年月)?|生日|生于)"
             rf"[^\n0-9]{{0,12}}?(?P<it>{_DATE})"
         ),
-        ("dob", "birth", "born", "出生", "生日", "生于"),
+        ("dob", "date of birth", "birthdate", "birth date", "birthday", "born", "出生", "生日", "生于"),
     ),
     # Health
     Rule(

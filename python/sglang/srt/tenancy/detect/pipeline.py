@@ -130,7 +130,7 @@ class Pipeline:
             pause = min(2 * pause, self._limits.longest_pause)
 
     async def _judge_batch(self, process: DetectorProcess) -> None:
-        await self._arrived.wait()
+        await process.outlive(self._arrived.wait())
         batch = self._take()
         try:
             results = await process.judge(

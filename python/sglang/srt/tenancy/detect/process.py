@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,6 +25,7 @@ class DetectorProcess:
 
     def __init__(self, process: asyncio.subprocess.Process):
         self._process = process
+        self._ended = asyncio.ensure_future(process.wait())
 
     @classmethod
     async def start(cls, setup: wire.Setup, seconds: float) -> DetectorProcess:
@@ -51,6 +53,16 @@ class DetectorProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    async def outlive(self, waiting: Awaitable[Any]) -> None:
+        """Wait for something else. Raises DetectorFailed where the process ends before."""
+        other = asyncio.ensure_future(waiting)
+        try:
+            await asyncio.wait({other, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            other.cancel()
+        if self._ended.done():
+            raise DetectorFailed(f"it ended with code {self._process.returncode}")
+
     async def judge(self, prompts: Sequence[bytes], seconds: float) -> list[wire.Result]:
         """A result for each prompt, in order. Raises DetectorFailed."""
         reply = await self._ask(wire.Batch(list(prompts)), seconds)
@@ -65,7 +77,8 @@ class DetectorProcess:
             return await asyncio.wait_for(self._exchange(question), seconds)
         except asyncio.TimeoutError:
             raise DetectorFailed(f"no answer in {seconds:.0f} s") from None
-        except (OSError, asyncio.IncompleteReadError, msgspec.DecodeError) as error:
+        # An event loop's RuntimeError: the pipe was closed meanwhile.
+        except (OSError, EOFError, RuntimeError, msgspec.DecodeError) as error:
             raise DetectorFailed(f"it ended ({type(error).__name__})") from None
 
     async def _exchange(self, question: wire.Setup | wire.Batch) -> wire.Ready | wire.Results:
@@ -80,4 +93,4 @@ class DetectorProcess:
     async def end(self) -> None:
         with suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
+        await self._ended
