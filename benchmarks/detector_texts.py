@@ -5,6 +5,8 @@ and no check digit code with it. Some templates are meant to be hard (names with
 them, numbers in words' company), some harmless texts to look dangerous.
 """
 
+# ruff: noqa: E501  -- a text is a line
+
 from __future__ import annotations
 
 import base64
@@ -549,14 +551,14 @@ SENSITIVE: dict[Label, Callable[[Writer], str]] = {
     _label("legal", "en", "legal"): lambda w: w.pick(
         f"Case No. {w.r.randint(1, 9)}:2{w.r.randint(0, 4)}-cv-{w.digits(5)} is set for trial.",
         f"My lawyer says I should settle before {w.r.choice(FAMILY)} v. {w.r.choice(FAMILY)} is heard.",
-        f"This is privileged and confidential attorney-client communication about the merger.",
+        "This is privileged and confidential attorney-client communication about the merger.",
         f"I was arrested for fraud in {w.r.randint(2005, 2023)} and never told my employer.",
         f"our settlement offer to the widow is {w.digits(3)},000 dollars",
-        f"She filed for divorce and wants the house.",
+        "She filed for divorce and wants the house.",
     ),
     _label("legal zh", "zh", "legal"): lambda w: w.pick(
         f"（20{w.r.randint(15, 24)}）沪01民终{w.digits(4)}号一案将于下周开庭。",
-        f"我正在打离婚官司，对方要求分割房产。",
+        "我正在打离婚官司，对方要求分割房产。",
         f"委托人承认曾在{w.r.randint(2008, 2022)}年行贿。",
         f"原告系{w.zh_name()}，要求赔偿{w.digits(5)}元。",
     ),

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.detector import Delivered, running, until
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
 
 from sglang.srt.tenancy.detect.model import OVERLAP, WINDOW, Model, check_folder
 from sglang.srt.tenancy.detect.rules import Rules
-from sglang.srt.tenancy.detect.scan import Scanner
+from sglang.srt.tenancy.detect.scan import Finder, Scanner
 
 BYTES = [bytes([value]) for value in range(256)]
 WORDS = ["[PAD]", "[UNK]", "secret", "maybe", "words"]
@@ -76,10 +77,19 @@ def test_texts_longer_than_its_window(classifier: Path) -> None:
 
 def test_with_the_rules(classifier: Path) -> None:
     text = "words " * 40 + "secret words 4012 8888 8888 1881 " + "words " * 40
-    finders = [Rules(), Model(str(classifier))]
+    finders: list[Finder] = [Rules(), Model(str(classifier))]
     (verdict,) = Scanner(BYTES, finders).judge([list(text.encode())])
     assert verdict.sensitive == text.index("secret")
     assert verdict.kinds == ("card", "model: SECRET")
+
+
+async def test_in_the_detectors_process(classifier: Path) -> None:
+    text = "words " * 40 + "secret " + "words " * 40
+    async with running(model=str(classifier)) as pipeline:
+        delivered = Delivered()
+        pipeline.offer(delivered.prompt(text))
+        await until(lambda: delivered.verdicts)
+    assert delivered.verdicts[text] == (text.index("secret"),) * 2
 
 
 def test_folders_that_are_no_classifier(tmp_path: Path) -> None:

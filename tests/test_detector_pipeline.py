@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from array import array
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from support.detector import BYTES, Delivered, Verdict, running, until
 
 from sglang.srt.tenancy.detect import process, wire
 from sglang.srt.tenancy.detect.judge import parse
-from sglang.srt.tenancy.detect.pipeline import AsksModel, Limits, Pipeline, Prompt
+from sglang.srt.tenancy.detect.pipeline import Limits, Pipeline, Prompt
 
-BYTES = [bytes([value]) for value in range(256)]
 HARMLESS = "words " * 50
 CARD = f"{HARMLESS}4012 8888 8888 1881 {HARMLESS}"
 HINT = f"{HARMLESS}She was diagnosed with cancer. {HARMLESS}"
-SECONDS = 60.0
-LIMITS = Limits(first_pause=0.01, batch_seconds=20.0)
-
-Verdict = tuple[int, int | None]
-
-
-class Delivered:
-    """What was said of which text."""
-
-    def __init__(self) -> None:
-        self.verdicts: dict[str, Verdict] = {}
-
-    def prompt(self, text: str) -> Prompt:
-        async def deliver(harmless: int, sensitive: int | None) -> None:
-            self.verdicts[text] = (harmless, sensitive)
-
-        return Prompt(array("q", list(text.encode())), deliver)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async def poll() -> None:
-        while not condition():
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(poll(), SECONDS)
-
-
-@asynccontextmanager
-async def running(
-    judge: AsksModel | None = None, limits: Limits = LIMITS, model: str | None = None
-) -> AsyncIterator[Pipeline]:
-    pipeline = Pipeline(wire.Setup(BYTES, model, excerpts=judge is not None), judge, limits)
-    pipeline.start()
-    try:
-        yield pipeline
-    finally:
-        await pipeline.stop()
 
 
 async def test_verdicts_arrive() -> None:
@@ -157,7 +117,7 @@ async def test_without_text_there_is_no_verdict() -> None:
 class Says:
     """A judge that always says the same."""
 
-    def __init__(self, answer: bool | None | Exception) -> None:
+    def __init__(self, answer: bool | Exception | None) -> None:
         self.answer = answer
         self.asked: list[str] = []
 
@@ -169,7 +129,7 @@ class Says:
 
 
 AT = len(HARMLESS)
-WHAT_THE_JUDGE_DECIDES: list[tuple[bool | None | Exception, Verdict]] = [
+WHAT_THE_JUDGE_DECIDES: list[tuple[bool | Exception | None, Verdict]] = [
     (False, (len(HINT) - 64, None)),
     (True, (AT, AT)),
     (None, (AT, None)),
@@ -179,7 +139,7 @@ WHAT_THE_JUDGE_DECIDES: list[tuple[bool | None | Exception, Verdict]] = [
 
 @pytest.mark.parametrize(("answer", "verdict"), WHAT_THE_JUDGE_DECIDES)
 async def test_the_judge_decides_what_is_open(
-    answer: bool | None | Exception, verdict: Verdict
+    answer: bool | Exception | None, verdict: Verdict
 ) -> None:
     delivered, judge = Delivered(), Says(answer)
     async with running(judge) as pipeline:

@@ -117,8 +117,16 @@ def test_a_batch_with_samples_is_judged(asker: Asker) -> None:
         sampling = {"max_new_tokens": 2, "n": 2, "temperature": 0.5}
         asker.generate(text=prompts, user_id=fresh_user(), sampling_params=sampling)
     until(lambda: judged(asker.server) >= before + 6)
-    for prompt in prompts:
-        until(lambda prompt=prompt: shared(asker, "generate", prompt) >= 200)
+    until(lambda: all(shared(asker, "generate", prompt) >= 200 for prompt in prompts))
+
+
+def test_an_extra_key_is_a_world_of_its_own(asker: Asker) -> None:
+    prompt = fresh_prompt(400)
+    ask_three(asker, "generate", prompt, extra_key="team")
+    until(
+        lambda: asker.ask("generate", prompt, user_id=fresh_user(), extra_key="team").cached >= 300
+    )
+    assert shared(asker, "generate", prompt) == 0
 
 
 def test_text_in_many_bytes_becomes_public(asker: Asker) -> None:
@@ -142,6 +150,23 @@ def test_a_dead_detector_stops_no_request(asker: Asker) -> None:
     prompt = fresh_prompt(400)
     ask_three(asker, "chat", prompt)
     until(lambda: shared(asker, "chat", prompt) >= 300)
+
+
+JUDGED = ("--tenant-detector-judge", "--enable-priority-scheduling", "--log-requests")
+
+
+def test_the_served_model_is_asked_and_leaves_no_trace(tiny_model: Path) -> None:
+    """The demo model's answers are gibberish: what it is asked about stays private."""
+    with Server(tiny_model, *FLAGS, *JUDGED) as server:
+        asker = Asker(server)
+        start = fresh_prompt(300)
+        prompt = f"{start} She was diagnosed with cancer in spring. {fresh_prompt(300)}"
+        ask_three(asker, "chat", prompt)
+        until(lambda: 300 - 32 <= shared(asker, "chat", prompt) <= 300 + 16)
+        counts = detector(server)["counts"]
+        assert counts["judge_unclear"] >= 1
+        assert "judge_failures" not in counts
+        assert "may be shown to strangers" not in server.log
 
 
 def test_no_log_line_holds_a_prompt(asker: Asker) -> None:

@@ -78,7 +78,12 @@ def _valid_in(text: str, region: str | None) -> bool:
 def _is_chinese_id(item: str) -> bool:
     # stdnum's own check wants the district to be one of today's; people keep old ones.
     year, month, day = int(item[6:10]), int(item[10:12]), int(item[12:14])
-    return 1900 <= year < 2100 and 1 <= month <= 12 and 1 <= day <= 31 and mod_11_2.is_valid(item.upper())
+    return (
+        1900 <= year < 2100
+        and 1 <= month <= 12
+        and 1 <= day <= 31
+        and mod_11_2.is_valid(item.upper())
+    )
 
 
 def _hong_kong_id(item: str) -> bool:

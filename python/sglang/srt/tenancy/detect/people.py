@@ -56,8 +56,8 @@ _DATE = (
 # Somebody of whom something is told, in the past or the present: not "if the patient is".
 _SOMEBODY = (
     r"\b(?:I|I've|I'm|[Mm]y (?:wife|husband|son|daughter|mother|father|mom|dad|brother|sister|"
-    r"partner|"
-    r"child|friend|boss|colleague|doctor)|[Hh]e|[Ss]he|(?<!a )(?<!any )(?<!each )(?<!every )[Pp]atient|[Tt]he client|"
+    r"partner|child|friend|boss|colleague|doctor)|[Hh]e|[Ss]he|"
+    r"(?<!a )(?<!any )(?<!each )(?<!every )[Pp]atient|[Tt]he client|"
     rf"{_WORD} {_WORD})"
 )
 _ILLS = (
@@ -274,7 +274,17 @@ PEOPLE = (
             rf"年月)?|生日|生于)"
             rf"[^\n0-9]{{0,12}}?(?P<it>{_DATE})"
         ),
-        ("dob", "date of birth", "birthdate", "birth date", "birthday", "born", "出生", "生日", "生于"),
+        (
+            "dob",
+            "date of birth",
+            "birthdate",
+            "birth date",
+            "birthday",
+            "born",
+            "出生",
+            "生日",
+            "生于",
+        ),
     ),
     # Health
     Rule(
