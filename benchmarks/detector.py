@@ -177,9 +177,11 @@ def _first_token(url: str, prompt: str) -> float:
     }
     start = time.perf_counter()
     with httpx.stream("POST", f"{url}/generate", json=body, timeout=120) as reply:
-        next(reply.iter_lines())
+        lines = reply.iter_lines()
+        next(lines)
         passed = time.perf_counter() - start
-        reply.read()
+        for _ in lines:
+            pass
     return passed * 1000
 
 
