@@ -1,9 +1,11 @@
-# Variables: PORT HOST MODEL ARGS (for serve), PYTHON (to make the environment).
+# Variables: PORT HOST MODEL (for serve), ARGS (for serve and bench-tree), SOAK_STEPS, PYTHON (to
+# make the environment).
 PYTHON ?= python3
 PORT ?= 30000
 HOST ?= 127.0.0.1
 MODEL ?=
 ARGS ?=
+SOAK_STEPS ?= 200000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ DEVICE = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches python -type f ! -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo install test test-fast bench-tree bench-detector lint clean
+.PHONY: help serve demo install test test-fast soak bench-tree bench-detector lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -33,8 +35,11 @@ test: $(TESTABLE) ## Run every test
 test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
 	$(BIN)/python -m pytest -v -n auto --dist worksteal -m "not server and not build" tests
 
-bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results
-	$(BIN)/python benchmarks/tree.py
+soak: $(TESTABLE) ## Try the tree with SOAK_STEPS random steps, other ones each time
+	cd tests && ../$(BIN)/python -m support.soak $(SOAK_STEPS)
+
+bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results (ARGS=--quick)
+	$(BIN)/python benchmarks/tree.py $(ARGS)
 
 bench-detector: $(BENCHABLE) ## Measure the detector: speed, what it finds, and what it costs requests
 	$(BIN)/python benchmarks/detector.py

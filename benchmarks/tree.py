@@ -1,182 +1,209 @@
 """What a cache operation costs, upstream's tree and ours, in one process on the same traces.
 
-    python benchmarks/tree.py [--leaves 1000 10000 40000 100000] [--out benchmarks/results]
+    python benchmarks/tree.py [--quick] [--out benchmarks/results]
 
-Writes tree.json and tree.png. Both trees are hierarchical caches on real pools of one layer.
-Times are medians in microseconds; the machine drifts, so compare the two only within one run.
+Writes tree.json and tree.png, and says which of the asked ratios hold. All trees are
+hierarchical caches on real pools of one layer. The machine drifts, so compare times only
+within one run: what is judged are ratios of batches that ran side by side.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import json
+import os
 import platform
-import statistics
 import sys
 import tempfile
-import time
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import torch
 from tqdm import tqdm
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from support.trees import Tree, start_group
-
-from sglang.srt.mem_cache.base_prefix_cache import EvictParams
-
-LEAF = 4  # tokens of a leaf
-SYSTEM = 16  # tokens of the beginning that a user's leaves share
-LONG = 812  # tokens of the prompt that match and insert are timed with
-HARD_STOP = 3.0  # seconds that one figure may take
-OURS, THEIRS = "tenant", "upstream"
-
-
-def leaves(size: int, users: int) -> Iterator[tuple[str, list[int]]]:
-    """Each user's system prompt, then turns that differ at once."""
-    for number in range(size):
-        user = number % users
-        yield f"u{user}", [*range(user * SYSTEM, (user + 1) * SYSTEM), *_fresh(number)]
+from support.trees import start_group
+from tree_cost.nodes import bytes_per_node, nodes_per_talk
+from tree_cost.operations import Effort, evictions, measure
+from tree_cost.picture import draw
+from tree_cost.subjects import OURS, SHARED, UPSTREAM, Kind, Subject
+from tree_cost.switched_off import what_is_built
+from tree_cost.targets import FLAT, as_table, targets
+from tree_cost.timing import undisturbed
+from tree_cost.traces import SEED, Shape
 
 
-def _fresh(number: int) -> list[int]:
-    return [10_000_000 + number * LEAF + i for i in range(LEAF)]
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """``flat``: leaves of the two trees between which evictions are compared.
+    ``memory_leaves``: leaves of the tree whose nodes are weighed."""
+
+    leaves: list[int]
+    users: list[int]
+    flat: tuple[int, int]
+    flat_users: list[int]
+    effort: Effort
+    memory_leaves: int
+    talks: int
 
 
-def build(ours: bool, size: int, users: int) -> Tree:
-    tokens = size * LEAF + users * SYSTEM + 16 * LONG
-    tree = Tree(
-        ours=ours, device_tokens=tokens, host_ratio=1.1, write_policy="write_through_selective"
-    )
-    for user, prompt in leaves(size, users):
-        tree.insert(prompt, user)
-    return tree
+FULL = Plan(
+    leaves=[1_000, 10_000, 40_000, 100_000, 200_000],
+    users=[1, 100, 10_000],
+    flat=FLAT,
+    flat_users=[1, 100],
+    effort=Effort(batches=200, samples=60, seconds=4.0),
+    memory_leaves=20_000,
+    talks=20,
+)
+QUICK = Plan(
+    leaves=[1_000, 10_000, 40_000],
+    users=[1, 100],
+    flat=FLAT,
+    flat_users=[1],
+    effort=Effort(batches=60, samples=20, seconds=0.8),
+    memory_leaves=5_000,
+    talks=4,
+)
 
 
-def bytes_per_node(ours: bool) -> float:
-    """Python and tensor memory that one more leaf costs, everything that holds it included."""
-    size = 20_000
-    prompts = [prompt for _, prompt in leaves(size, 100)]
-    tree = Tree(
-        ours=ours, device_tokens=size * 8, host_ratio=1.1, write_policy="write_through_selective"
-    )
-    tree.insert(prompts[0], "u0")
-    gc.collect()
-    tracemalloc.start()
-    for number, prompt in enumerate(prompts):
-        tree.insert(prompt, f"u{number % 100}")
-    gc.collect()
-    used, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return used / size
+def kinds_for(users: int, modes: Sequence[str]) -> list[Kind]:
+    """Upstream's and ours. Where nothing has an owner, the number of users changes nothing."""
+    ours = [OURS[mode] for mode in modes]
+    return [UPSTREAM, *(kind for kind in ours if users == 1 or kind is not SHARED)]
 
 
-def timed(action: Callable[[], Any], wanted: int) -> float:
-    """Median microseconds of one call."""
-    spent: list[float] = []
-    end = time.perf_counter() + HARD_STOP
-    while len(spent) < wanted and time.perf_counter() < end:
-        start = time.perf_counter()
-        action()
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent) * 1e6
+def filled(kind: Kind, shape: Shape) -> Subject:
+    subject = Subject(kind, shape)
+    subject.fill()
+    return subject
 
 
-def evict_one(tree: Tree) -> Callable[[], Any]:
-    return lambda: tree.cache.evict(EvictParams(num_tokens=1))
-
-
-def insert_next(tree: Tree, prompt: list[int]) -> Callable[[], Any]:
-    """Each call inserts the prompt with another last token."""
-    last = count(1)
-    return lambda: tree.insert([*prompt[:-1], -next(last)], "u0")
-
-
-def measure(size: int, users: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Figure -> which tree -> microseconds. The trees take turns, round by round."""
-    trees = {THEIRS: build(False, size, users), OURS: build(True, size, users)}
-    gc.collect()
-    gc.freeze()  # a collection over millions of objects would be measured instead
-    figures: dict[str, dict[str, list[float]]] = {}
-
-    def note(figure: str, which: str, value: float) -> None:
-        figures.setdefault(figure, {}).setdefault(which, []).append(value)
-
-    talk = list(range(20_000_000, 20_000_000 + LONG))
-    for number in range(rounds):
-        for which, tree in trees.items():
-            fresh = [talk[0] + (number + 1) * 10_000 + i for i in range(LONG)]
-            tree.insert(fresh, "u0")
-            note("match 812 tokens", which, timed(partial(tree.match, fresh, "u0"), 200))
-            note("insert 812 tokens", which, timed(insert_next(tree, fresh), 50))
-            note("evict one leaf", which, timed(evict_one(tree), 200))
+def run_of(shape: Shape, modes: Sequence[str], effort: Effort) -> dict[str, Any]:
+    with undisturbed():
+        subjects = {kind.name: filled(kind, shape) for kind in kinds_for(shape.users, modes)}
+        times = measure(subjects, effort)
     return {
-        figure: {which: statistics.median(values) for which, values in by_tree.items()}
-        for figure, by_tree in figures.items()
+        "leaves": shape.leaves,
+        "users": shape.users,
+        "operations": {name: dataclasses.asdict(figures) for name, figures in times.items()},
+        # Of the mixed trace: upstream's requests find strangers' prefixes, ours what is public.
+        "cached_tokens": {name: subject.cached_tokens for name, subject in subjects.items()},
     }
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
-    figures = list(next(iter(results["runs"]))["us"])
-    fig, axes = plt.subplots(1, len(figures), figsize=(5 * len(figures), 4.2), sharey=True)
-    colours = {1: "C0", 100: "C1", 10_000: "C2"}
-    for axis, figure in zip(axes, figures, strict=True):
-        for users in sorted({run["users"] for run in results["runs"]}):
-            runs = [run for run in results["runs"] if run["users"] == users]
-            for which, style in ((THEIRS, "--"), (OURS, "-")):
-                axis.loglog(
-                    [run["leaves"] for run in runs],
-                    [run["us"][figure][which] for run in runs],
-                    style,
-                    marker="o",
-                    color=colours.get(users, "C3"),
-                    label=f"{which}, {users:,} user{'s' if users > 1 else ''}",
-                )
-        axis.set_title(figure)
-        axis.set_xlabel("leaves in the tree")
-        axis.grid(True, which="major", alpha=0.3)
-    axes[0].set_ylabel("microseconds, median")
-    axes[0].legend(fontsize=8, loc="upper left")
-    fig.tight_layout()
-    fig.savefig(path, dpi=110)
+def flatness(kind: Kind, users: int, plan: Plan) -> dict[str, Any]:
+    """An eviction in our large tree as a multiple of one in our small tree."""
+    small, large = plan.flat
+    with undisturbed():
+        subjects = {
+            "small": filled(kind, Shape(small, users)),
+            "large": filled(kind, Shape(large, users)),
+        }
+        times = evictions(subjects, plan.effort.batches, plan.effort.seconds)
+    return {
+        "mode": kind.name,
+        "users": users,
+        "small": small,
+        "large": large,
+        "us": times.us,
+        "ratio": times.ratio["large"],
+    }
 
 
-def main() -> None:
+def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
+    """Everything that tree.json holds, but for the targets."""
+    kinds = [UPSTREAM, *(OURS[mode] for mode in modes)]
+    shapes = [Shape(n, u) for u in plan.users for n in plan.leaves if u <= n]
+    flat = [(k, u) for k in kinds[1:] for u in plan.flat_users if k is not SHARED or u == 1]
+    results: dict[str, Any] = {"seed": SEED, "modes": list(modes), "machine": machine()}
+    with tqdm(total=len(shapes) + len(flat) + 2 * len(kinds) + 1, desc="benchmark") as bar:
+
+        def step(name: str, figure: Callable[[], Any]) -> Any:
+            bar.set_postfix_str(name)
+            value = figure()
+            bar.update()
+            return value
+
+        results["tenant_cache_off"] = step("flag off", what_is_built)
+        results["bytes_per_node"] = {
+            kind.name: step("memory", partial(bytes_per_node, kind, plan.memory_leaves))
+            for kind in kinds
+        }
+        results["nodes_per_talk"] = {
+            kind.name: step("talks", partial(nodes_per_talk, kind, plan.talks)) for kind in kinds
+        }
+        results["runs"] = [
+            step(
+                f"{shape.leaves:,} leaves, {shape.users:,} users",
+                partial(run_of, shape, modes, plan.effort),
+            )
+            for shape in shapes
+        ]
+        results["flat"] = [
+            step(f"evictions, {users:,} users", partial(flatness, kind, users, plan))
+            for kind, users in flat
+        ]
+    return results
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "sglang": version("sglang"),
+    }
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--leaves", type=int, nargs="+", default=[1_000, 10_000, 40_000, 100_000])
-    parser.add_argument("--users", type=int, nargs="+", default=[1, 100, 10_000])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller trees, a minute")
+    parser.add_argument("--leaves", type=int, nargs="+", help="sizes of the trees")
+    parser.add_argument("--users", type=int, nargs="+", help="numbers of users")
+    parser.add_argument("--flat", type=int, nargs=2, help="two sizes to compare evictions at")
+    parser.add_argument("--batches", type=int, help="of each operation; more are more exact")
+    parser.add_argument("--memory-leaves", type=int, help="leaves that are weighed")
+    parser.add_argument("--modes", nargs="+", choices=OURS, default=["shared", "selective"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    options = parser.parse_args()
-    runs = []
+    return parser.parse_args(arguments)
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    plan = QUICK if options.quick else FULL
+    wanted = {
+        "leaves": options.leaves,
+        "users": options.users,
+        "flat": options.flat and tuple(options.flat),
+        "memory_leaves": options.memory_leaves,
+        "effort": options.batches
+        and dataclasses.replace(plan.effort, batches=options.batches, samples=options.batches),
+    }
+    return dataclasses.replace(plan, **{k: v for k, v in wanted.items() if v is not None})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parsed(arguments)
+    torch.set_num_threads(1)
+    gc.freeze()  # what was imported need not be looked through again and again
     with tempfile.TemporaryDirectory() as directory:
         start_group(Path(directory))
-        cases = [(n, u) for u in options.users for n in options.leaves if u <= n]
-        for size, users in tqdm(cases, desc="trees"):
-            us = measure(size, users, options.rounds)
-            runs.append({"leaves": size, "users": users, "us": us})
-            tqdm.write(f"{size:>8} leaves {users:>6} users  " + summary(us))
-        memory = {which: bytes_per_node(which is OURS) for which in (THEIRS, OURS)}
-    results = {"machine": platform.machine(), "bytes_per_node": memory, "runs": runs}
+        results = measure_all(plan_of(options), options.modes)
+    gc.unfreeze()
+    found = targets(results)
+    results["quick"] = options.quick
+    results["targets"] = [target._asdict() for target in found]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "tree.json").write_text(json.dumps(results, indent=1) + "\n")
     draw(results, options.out / "tree.png")
-
-
-def summary(us: dict[str, dict[str, float]]) -> str:
-    return "   ".join(
-        f"{figure}: {by[THEIRS]:.1f} / {by[OURS]:.1f} us" for figure, by in us.items()
-    )
+    print(as_table(found))
 
 
 if __name__ == "__main__":

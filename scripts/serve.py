@@ -28,7 +28,7 @@ CACHE_FLAGS = (
     "--enable-cache-report",
     "--enable-metrics",
 )
-TENANT_FLAGS = ("--enable-tenant-cache", "--tenant-mode", "isolated")
+TENANT_FLAGS = ("--enable-tenant-cache",)
 # Plenty for a demo, and next to nothing for the machine.
 DEMO_FLAGS = ("--served-model-name", "demo", "--max-total-tokens", "65536")
 

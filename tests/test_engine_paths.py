@@ -169,13 +169,3 @@ def test_a_hundred_at_once(asker: Asker, said_right: Any) -> None:
     assert [cached(reply) for reply in replies] == [0] * len(asked)
     for (_, prompt), reply in zip(asked, replies, strict=True):
         assert said_right(prompt, reply)
-
-
-def test_storage_cannot_be_attached_later(asker: Asker) -> None:
-    attach = asker.server.http.put(
-        "/hicache/storage-backend",
-        json={"hicache_storage_backend": "file"},
-        headers=asker.all_headers,
-    )
-    assert attach.status_code != 200
-    assert "--tenant-mode isolated" in attach.text

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from array import array
 from pathlib import Path
 
 import pytest
 from support.trees import Tree, start_group
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
+from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache.node import PUBLIC, QUEUED_DEVICE, Node
+from sglang.srt.tenancy.cache.order import EvictionOrder
+from sglang.srt.tenancy.ownership import namespace
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +166,38 @@ def test_no_slot_is_lost() -> None:
     host = tree.cache.cache_controller.mem_pool_host
     assert host.available_size() == host.size
     assert tree.cache.device_order.sizes == tree.cache.host_order.sizes == {}
+
+
+def order_of(sizes: dict[str, int], weights: dict[str, float]) -> list[str]:
+    """Whose leaves an order gives up, one token each, until nothing is left."""
+    order = EvictionOrder(QUEUED_DEVICE, lambda node: node.last_access_time, weights)
+    moment = 0
+    for owner, tokens in sizes.items():
+        extra_key = namespace(owner, None) if owner else None
+        for token in range(tokens):
+            moment += 1
+            node = Node(RadixKey(array("q", [token]), extra_key), None, moment, 0, 0)
+            order.resize(owner, 1)
+            order.offer(node)
+    given = []
+    for node in order.take(lambda node: True):
+        order.resize(node.owner, -1)
+        given.append(node.owner)
+    assert not order.sizes
+    return given
+
+
+def test_the_public_is_entitled_to_as_much_as_all_users_together() -> None:
+    given = order_of({"a": 30, "b": 30, PUBLIC: 60}, {})
+    assert all(abs(given[:n].count(PUBLIC) - n / 2) <= 2 for n in range(1, 100))
+    assert order_of({"a": 30, "b": 30, PUBLIC: 50}, {})[:10].count(PUBLIC) == 0
+    assert order_of({"a": 30, "b": 30, PUBLIC: 70}, {})[:10].count(PUBLIC) == 10
+
+
+def test_the_public_has_a_weight() -> None:
+    given = order_of({"a": 30, PUBLIC: 60}, {PUBLIC: 2.0})
+    assert all(abs(given[:n].count(PUBLIC) - 2 * n / 3) <= 3 for n in range(1, 80))
+
+
+def test_where_shares_are_equal_the_private_goes_first() -> None:
+    assert order_of({PUBLIC: 1, "a": 1}, {}) == ["a", PUBLIC]

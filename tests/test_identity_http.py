@@ -20,6 +20,7 @@ import httpx
 import pytest
 from openai import AuthenticationError, BadRequestError, PermissionDeniedError
 from support.asks import DOORS, Asker, http
+from support.operator import Operator, refusal_of
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
@@ -285,6 +286,18 @@ def test_the_selftest_passes(server: Server, cast: Cast) -> None:
         "/generate",
         "/v1/completions",
     ]
+
+
+def test_where_nothing_is_public_nothing_is_published(server: Server, cast: Cast) -> None:
+    operator = Operator(server, cast.admin_key)
+    assert operator.json("GET", "/tenant/stats")["mode"] == "isolated"
+    path = "/tenant/public_prefixes"
+    for answer in (
+        operator.ask("GET", path),
+        operator.ask("POST", path, {"text": fresh_prompt()}),
+        operator.ask("DELETE", f"{path}?name=x"),
+    ):
+        assert "--tenant-mode selective" in refusal_of(answer, 409, "tenant_mode")
 
 
 def reload(server: Server, config_file: Path, config: str, said: str) -> None:

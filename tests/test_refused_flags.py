@@ -77,6 +77,7 @@ CONFIGS = {
     "user_id_list": ("user_id_list = 1\n", []),
     "users.a b": ('[users."a b"]\n', []),
     "no user has a key": ("require_key = true\n", []),
+    "[[public_prefixes]]": ("[[public_prefixes]]\nname = 'a'\ntext = 'x'\n", []),
     "already belongs": (KEYS + GATEWAY.replace("sk-gateway", "sk-alice"), []),
 }
 

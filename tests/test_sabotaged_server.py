@@ -11,29 +11,25 @@ from pathlib import Path
 import psutil
 import pytest
 from server_process import free_port
+from support import plugin
 
 pytestmark = pytest.mark.server
 
-# A plugin, as upstream loads them: with it the scheduler forgets whom a prefix belongs to.
-PLUGIN = """
-def forget_owners():
+# What the scheduler is made to do: forget whom a prefix belongs to, or share it at once.
+SABOTAGES = {
+    "isolated": """
+def sabotage():
     from sglang.srt.tenancy import ownership
 
     ownership.namespace = lambda owner, extra_key: extra_key
-"""
+""",
+    "selective": """
+def sabotage():
+    from sglang.srt.tenancy.cache.sharing import Sharing
 
-
-@pytest.fixture
-def plugins(tmp_path: Path) -> Path:
-    """A folder that, on PYTHONPATH, is an installed plugin."""
-    (tmp_path / "saboteur.py").write_text(PLUGIN)
-    info = tmp_path / "saboteur-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: saboteur\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[sglang.srt.plugins]\nsaboteur = saboteur:forget_owners\n"
-    )
-    return tmp_path
+    Sharing._promotable = lambda self, key, first, start, end: end
+""",
+}
 
 
 def processes_of(session: int) -> list[psutil.Process]:
@@ -47,12 +43,13 @@ def processes_of(session: int) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_it_does_not_start(tiny_model: Path, plugins: Path, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("mode", "workers"), [("isolated", 1), ("selective", 2)])
+def test_it_does_not_start(tiny_model: Path, tmp_path: Path, mode: str, workers: int) -> None:
+    (tmp_path / "saboteur.py").write_text(SABOTAGES[mode])
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(tiny_model)]
-    command += ["--enable-tenant-cache", "--tenant-mode", "isolated"]
+    command += ["--enable-tenant-cache", "--tenant-mode", mode]
     command += ["--tokenizer-worker-num", str(workers), "--port", str(free_port())]
-    path = os.pathsep.join(filter(None, [str(plugins), os.environ.get("PYTHONPATH")]))
+    path = plugin.install(tmp_path, "saboteur:sabotage")
     log = tmp_path / "log"
     with log.open("w") as output:
         server = subprocess.Popen(

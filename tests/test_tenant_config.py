@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
-from sglang.srt.tenancy.user_id import GATEWAY
+from sglang.srt.tenancy.prefix_source import PrefixSource
+from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC
 
 
 def load(tmp_path: Path, text: str) -> TenantConfig:
@@ -52,6 +53,40 @@ def test_weights_alone_need_no_keys(tmp_path: Path) -> None:
     assert not config.require_key
 
 
+def test_the_public_has_a_weight_of_its_own(tmp_path: Path) -> None:
+    assert load(tmp_path, "[public]\nweight = 3").weights == {PUBLIC: 3.0}
+    assert PUBLIC not in load(tmp_path, "[users.alice]").weights
+    with pytest.raises(ConfigError, match=r"public\.weight: 0 is no number above 0"):
+        load(tmp_path, "[public]\nweight = 0")
+
+
+def test_public_prefixes_are_read_in_order(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        """
+        [[public_prefixes]]
+        name = "assistant"
+        messages = [{role = "system", content = "Be kind."}]
+        tools = [{type = "function", function = {name = "f"}}]
+        [[public_prefixes]]
+        name = "licence.v-2_0"
+        text = "Permission is hereby granted"
+        [[public_prefixes]]
+        name = "ids"
+        input_ids = [1, 2, 3]
+        """,
+    )
+    messages = [{"role": "system", "content": "Be kind."}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert config.public_prefixes == (
+        PrefixSource("assistant", "messages", messages, tools),
+        PrefixSource("licence.v-2_0", "text", "Permission is hereby granted"),
+        PrefixSource("ids", "input_ids", [1, 2, 3]),
+    )
+    assert not config.has_keys
+    assert "Permission" not in repr(config)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -72,6 +107,21 @@ def test_weights_alone_need_no_keys(tmp_path: Path) -> None:
         ("require_key = true", "require_key"),
         ("[gateway]\nuser = 'x'", "gateway.user"),
         ("[users.alice", "tenants.toml"),
+        ("public_prefixes = 'x'", "public_prefixes"),
+        ("[public_prefixes]\nname = 'a'", "public_prefixes"),
+        ("[[public_prefixes]]\ntext = 'x'", "public_prefixes[0].name"),
+        ("[[public_prefixes]]\nname = 'a'", "public_prefixes[0].text"),
+        ("[[public_prefixes]]\nname = 'ä'\ntext = 'x'", "public_prefixes[0].name"),
+        ("[[public_prefixes]]\nname = 'a'\ntext = 3", "public_prefixes[0].text"),
+        ("[[public_prefixes]]\nname = 'a'\ninput_ids = [true]", "public_prefixes[0].input_ids"),
+        ("[[public_prefixes]]\nname = 'a'\nmessages = []", "public_prefixes[0].messages"),
+        ("[[public_prefixes]]\nname = 'a'\ntext = 'x'\ntools = [{}]", "public_prefixes[0].tools"),
+        ("[[public_prefixes]]\nname = 'a'\ntxt = 'x'", "public_prefixes[0].txt"),
+        ("[[public_prefixes]]\nname='a'\ntext='x'\n" * 2, "public_prefixes[1].name"),
+        (
+            "\n".join(f"[[public_prefixes]]\nname='{n}'\ntext='x'" for n in range(257)),
+            "public_prefixes: 257",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_by_the_name_of_the_field(

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+
+from sglang.srt.platforms import torch_cpu_vision
+
+torch_cpu_vision.install()  # transformers imports torchvision, whatever was installed beside torch
+from transformers import AutoModelForCausalLM  # noqa: E402
 
 # How far below the best logit a token may lie. Rounding moves logits by 1e-4; a prefix
 # with one wrong letter in it by whole units.
@@ -16,6 +20,7 @@ TOLERANCE = 0.01
 
 @cache
 def _model(folder: Path) -> Any:
+    torch.set_num_threads(1)  # the model is tiny
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 

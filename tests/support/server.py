@@ -49,7 +49,8 @@ class Server:
             folder = starting.enter_context(tempfile.TemporaryDirectory(prefix="server-"))
             self._log = Path(folder) / "log"
             # SGLang leaves its socket files behind: they go with the folder.
-            env = {"TMPDIR": folder, **self._env}
+            # A tiny model gains nothing from threads, and loses much where cores are shared.
+            env = {"TMPDIR": folder, "OMP_NUM_THREADS": "1", **self._env}
             with self._log.open("wb") as log:
                 process = ServerProcess(self._flags, output=log.fileno(), env=env)
             starting.callback(process.stop)

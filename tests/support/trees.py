@@ -52,7 +52,11 @@ class Tree:
         weights: Mapping[str, float] | None = None,
         write_policy: str = "write_through",
         mode: str = "isolated",
+        context: int = 64,
+        **options: Any,
     ):
+        """``mode``: "shared", "isolated" or "selective"; ``options``: other tenant flags (both
+        mean nothing to upstream's). ``context``: tokens of the longest request."""
         args = ServerArgs(
             model_path="dummy",
             page_size=page_size,
@@ -62,6 +66,7 @@ class Tree:
             hicache_write_policy=write_policy,
             enable_tenant_cache=ours,
             tenant_mode=mode if ours else "selective",
+            **(options if ours else {}),
         )
         set_global_server_args_for_scheduler(args)
         kv = MHATokenToKVPool(
@@ -79,13 +84,15 @@ class Tree:
         )
         sizes = (device_tokens,) if page_size == 1 else (device_tokens, page_size)
         self.allocator = allocator_class(*sizes, torch.float32, "cpu", kv, need_sort=False)
+        self.rows = ReqToTokenPool(4, context, "cpu", enable_memory_saver=False)
         params = CacheInitParams(
             disable=False,
-            req_to_token_pool=ReqToTokenPool(4, 64, "cpu", enable_memory_saver=False),
+            req_to_token_pool=self.rows,
             token_to_kv_pool_allocator=self.allocator,
             page_size=page_size,
             tp_cache_group=torch.distributed.group.WORLD,
         )
+        self.args, self.params = args, params
         self.cache: HiRadixCache = (
             TenantHiRadixCache(params, args, weights or {})
             if ours

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from sglang.srt.tenancy.detect import service
+from sglang.srt.tenancy.messages import (
+    Erase,
+    ListPrefixes,
+    Refusal,
+    Refused,
+    Stats,
+    Tree,
+    Withdraw,
+    refused,
+)
+from sglang.srt.tenancy.plane import plane_of
+from sglang.srt.tenancy.prefix_source import SourceError, check_name, parse_source
 from sglang.srt.tenancy.selftest import SelfTestError, prove
+from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
 from sglang.srt.utils.auth import AuthLevel, auth_level
+
+_MAX_BODY = 8 * 2**20  # bytes; room for the longest prefix as token ids, with their commas
+
+# Query parameters: default, smallest, largest.
+_OWNERS = (10, 0, 100)
+_DEPTH = (3, 1, 32)
+_NODES = (100, 1, 2000)
+
+Endpoint = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
 def add_routes(app: FastAPI) -> None:
     """Add each endpoint on its own: the auth level of an included router's is not found."""
     app.add_api_route("/tenant/selftest", selftest, methods=["POST"])
+    for method, path, endpoint in (
+        ("GET", "/tenant/stats", stats),
+        ("GET", "/tenant/tree", tree),
+        ("GET", "/tenant/detector", detector),
+        ("GET", "/tenant/public_prefixes", list_prefixes),
+        ("POST", "/tenant/public_prefixes", publish),
+        ("DELETE", "/tenant/public_prefixes", withdraw),
+        # A user id may hold slashes.
+        ("DELETE", "/tenant/users/{user_id:path}/cache", erase),
+    ):
+        app.add_api_route(path, _operators(endpoint), methods=[method], name=endpoint.__name__)
 
 
 @auth_level(AuthLevel.ADMIN_FORCE)
@@ -21,3 +59,115 @@ async def selftest(request: Request) -> JSONResponse:
         return JSONResponse({"passed": True, "checks": await prove(request.app)})
     except SelfTestError as error:
         return JSONResponse({"passed": False, "error": str(error)}, status_code=500)
+
+
+def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse]]:
+    """The endpoint behind the admin key; what it refuses in the shape of OpenAI's errors."""
+
+    @auth_level(AuthLevel.ADMIN_FORCE)
+    async def answer(request: Request) -> JSONResponse:
+        try:
+            return JSONResponse(await endpoint(request))
+        except Refused as error:
+            return _error(error.refusal)
+        except SourceError as error:
+            return _error(Refusal(400, error.field, str(error)))
+        except IdentityError as error:
+            return _error(Refusal(error.status_code, error.param, str(error)))
+
+    answer.__doc__ = endpoint.__doc__
+    return answer
+
+
+def _error(refusal: Refusal) -> JSONResponse:
+    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
+    detail = {
+        "message": refusal.message,
+        "type": kind,
+        "param": refusal.param,
+        "code": refusal.status,
+    }
+    return JSONResponse({"error": detail}, status_code=refusal.status)
+
+
+async def stats(request: Request) -> dict[str, Any]:
+    """Totals of each replica's tree. ``owners``: how many of the largest owners are listed."""
+    plane = plane_of(request.app)
+    order = Stats(_number(request, "owners", *_OWNERS))
+    return {"mode": plane.mode, "replicas": await plane.ask(order)}
+
+
+async def tree(request: Request) -> dict[str, Any]:
+    """The upper part of each replica's tree: ``depth`` levels, ``nodes`` nodes at most."""
+    plane = plane_of(request.app)
+    order = Tree(_number(request, "depth", *_DEPTH), _number(request, "nodes", *_NODES))
+    return {"mode": plane.mode, "replicas": await plane.ask(order)}
+
+
+async def detector(request: Request) -> dict[str, Any]:
+    """What the detector of the HTTP process that answers did so far: numbers only."""
+    return {"detector": service.stats()}
+
+
+async def list_prefixes(request: Request) -> dict[str, Any]:
+    """The registered public prefixes, without their content."""
+    plane = plane_of(request.app)
+    plane.require_selective()
+    return (await plane.ask(ListPrefixes()))[0]
+
+
+async def publish(request: Request) -> dict[str, Any]:
+    """Register a public prefix."""
+    return await plane_of(request.app).publish(parse_source(await _object(request)))
+
+
+async def withdraw(request: Request) -> dict[str, Any]:
+    """Unregister a public prefix; its name comes in the query or in the body."""
+    plane = plane_of(request.app)
+    plane.require_selective()
+    name = request.query_params.get("name")
+    if name is None:
+        name = (await _object(request, empty=b"{}")).get("name")
+    if name is None:
+        raise SourceError("name", "missing; give the name of a public prefix")
+    return (await plane.ask(Withdraw(check_name(name))))[0]
+
+
+async def erase(request: Request) -> dict[str, Any]:
+    """Free all that a user has in the cache. Answers with the tokens freed on each tier."""
+    user = check_user_id(request.path_params["user_id"], "user_id")
+    plane = plane_of(request.app)
+    if plane.mode == "shared":
+        raise refused(
+            409, "tenant_mode", "in --tenant-mode shared nothing belongs to a user; /flush_cache"
+        )
+    freed = await plane.ask(Erase(user))
+    tiers = {tier: sum(replica[tier] for replica in freed) for tier in ("device", "host")}
+    return {"user": digest(user), "freed_tokens": tiers}
+
+
+def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    # Longer ones are out of any range, and Python refuses to read very long ones.
+    if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
+        return int(text)
+    shown = text if len(text) <= 32 else f"{text[:32]}…"
+    raise refused(400, name, f"{shown!r} is out of range; give an integer from {least} to {most}")
+
+
+async def _object(request: Request, *, empty: bytes = b"") -> dict[str, Any]:
+    """The JSON object in the body; ``empty`` stands for no body. Raises Refused."""
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > _MAX_BODY:
+            raise refused(413, "body", f"more than {_MAX_BODY} bytes; give a shorter prefix")
+    try:
+        body = orjson.loads(raw or empty)
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        raise refused(400, "body", "no JSON object; send one, with Content-Type: application/json")
+    return body

@@ -6,8 +6,15 @@ require_key = true            # default: true as soon as a key is listed
 keys = ["sk-alice"]           # or key_hashes = ["<SHA-256 of the key, 64 hex digits>"]
 weight = 2.0                  # share of memory and service, default 1
 
+[public]
+weight = 1.0                  # share of memory of what is public, against all users together
+
 [gateway]                     # who holds one of these names the user in --tenant-header
 keys = ["sk-gateway"]
+
+[[public_prefixes]]           # what everybody may share; only in --tenant-mode selective
+name = "assistant"
+messages = [{role = "system", content = "You are a helpful assistant."}]   # or text, input_ids
 """
 
 from __future__ import annotations
@@ -21,7 +28,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sglang.srt.tenancy.user_id import GATEWAY, IdentityError, check_user_id
+from sglang.srt.tenancy.prefix_source import (
+    MAX_PREFIXES,
+    PrefixSource,
+    SourceError,
+    parse_source,
+)
+from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC, IdentityError, check_user_id
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,11 +50,12 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TenantConfig:
-    """Who holds which key. Keys are kept as SHA-256 only."""
+    """Who holds which key, and what is public. Keys are kept as SHA-256 only."""
 
     holders: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of key -> user or GATEWAY
     weights: Mapping[str, float] = field(default_factory=dict)
     require_key: bool = False
+    public_prefixes: tuple[PrefixSource, ...] = field(default=(), repr=False)
 
     @property
     def has_keys(self) -> bool:
@@ -68,7 +82,7 @@ class TenantConfig:
 
 
 def _parse(data: dict[str, Any]) -> TenantConfig:
-    _only(data, "", "require_key", "users", "gateway")
+    _only(data, "", "require_key", "users", "gateway", "public", "public_prefixes")
     holders: dict[str, str] = {}
     weights: dict[str, float] = {}
     for user in _table(data, "users"):
@@ -81,6 +95,10 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         _only(entry, where, "keys", "key_hashes", "weight")
         _hold(holders, user, entry, where)
         weights[user] = _weight(entry.get("weight", 1.0), where)
+    public = _table(data, "public")
+    _only(public, "public", "weight")
+    if "weight" in public:
+        weights[PUBLIC] = _weight(public["weight"], "public")
     gateway = _table(data, "gateway")
     _only(gateway, "gateway", "keys", "key_hashes")
     _hold(holders, GATEWAY, gateway, "gateway")
@@ -89,7 +107,28 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         raise ConfigError(f"require_key: {require!r} is neither true nor false")
     if require and not holders:
         raise ConfigError("require_key: true, but no user has a key")
-    return TenantConfig(holders, weights, require)
+    return TenantConfig(holders, weights, require, _public_prefixes(data))
+
+
+def _public_prefixes(data: dict[str, Any]) -> tuple[PrefixSource, ...]:
+    tables = data.get("public_prefixes", [])
+    if not (isinstance(tables, list) and all(isinstance(table, dict) for table in tables)):
+        raise ConfigError("public_prefixes: write one [[public_prefixes]] table for each")
+    if len(tables) > MAX_PREFIXES:
+        raise ConfigError(f"public_prefixes: {len(tables)} of them; {MAX_PREFIXES} are the most")
+    sources: dict[str, PrefixSource] = {}
+    for number, table in enumerate(tables):
+        where = f"public_prefixes[{number}]"
+        try:
+            source = parse_source(table)
+        except SourceError as error:
+            raise ConfigError(f"{where}.{error}") from None
+        if source.name is None:
+            raise ConfigError(f"{where}.name: missing; reloads tell prefixes apart by their names")
+        if source.name in sources:
+            raise ConfigError(f"{where}.name: {source.name!r} is there twice; choose another")
+        sources[source.name] = source
+    return tuple(sources.values())
 
 
 def _sha256(key: str) -> str:

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
-from sglang.srt.tenancy.config import ConfigError, TenantConfig
+from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.identity import (
     BODY_FIELDS,
     Asker,
@@ -155,32 +155,31 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
     resolver = Resolver(config, options.tenant_header, options.tenant_anonymous)
     Door.resolver = resolver
     Door.admin_api_key = getattr(options, "admin_api_key", None)
+    # Imported here: with the feature off, the server has no endpoint more than upstream.
+    from sglang.srt.entrypoints.http_server import get_global_state
+    from sglang.srt.tenancy.access_log import hide_users
+    from sglang.srt.tenancy.admin import add_routes
+    from sglang.srt.tenancy.detect import service as detector
+    from sglang.srt.tenancy.plane import plane_of
+    from sglang.srt.tenancy.reload import Reloader
+    from sglang.srt.tenancy.selftest import prove_at_startup, server_stops_on_failure
+
+    hide_users()
+    add_routes(app)
+    plane = plane_of(app)
     if options.tenant_config:
         path = options.tenant_config
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, resolver, path)
+        reloader = Reloader(resolver, path, plane.configure)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.hangup)
     if not config.has_keys and not options.tenant_header:
         logger.warning(
             "Tenant identities come only from request bodies: whoever can reach this server can "
             "name any user. Bind them with --tenant-config or --tenant-header."
         )
-    # Imported here: with the feature off, the server has no endpoint more than upstream.
-    from sglang.srt.entrypoints.http_server import get_global_state
-    from sglang.srt.tenancy.admin import add_routes
-    from sglang.srt.tenancy.detect import service as detector
-    from sglang.srt.tenancy.selftest import prove_at_startup
-
-    add_routes(app)
+    with server_stops_on_failure(app, "Public prefixes not published"):
+        await plane.configure(config)
     await prove_at_startup(app, options)
-    await detector.start(app, get_global_state().tokenizer_manager, options)
-
-
-def _reload(resolver: Resolver, path: str) -> None:
-    try:
-        resolver.config = TenantConfig.load(path)
-    except ConfigError as error:
-        logger.error("Tenant config not reloaded, the old one stays: %s", error)
-    else:
-        logger.info("Tenant config reloaded: %d keys.", len(resolver.config.holders))
+    await detector.start(plane, get_global_state().tokenizer_manager, options)
 
 
 def _take_claims(scope: Scope) -> dict[str, Any]:

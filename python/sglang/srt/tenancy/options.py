@@ -208,6 +208,11 @@ def _check_config(args: ServerArgs) -> None:
         )
     if config.has_gateway and not args.tenant_header:
         raise ValueError("--tenant-config has a [gateway], but --tenant-header is not set")
+    if config.public_prefixes and args.tenant_mode != "selective":
+        raise ValueError(
+            f"--tenant-config has [[public_prefixes]], which --tenant-mode {args.tenant_mode} "
+            "has no use for; use --tenant-mode selective, or take them out"
+        )
     if args.tokenizer_worker_num > 1:
         from sglang.srt.tenancy.reload import forward_hangup
 

@@ -39,7 +39,7 @@ def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions)
     if not options.enable_tenant_cache:
         return
     req.user_id, req.cache_scope = received.user_id, received.cache_scope
-    req.counted_by_tree = False
+    req.counted_to = None  # by the tree: how many of its tokens, once it was admitted
     if req.user_id is None:
         # No front end we know sends this. One that did would be isolated, not shared.
         req.user_id, req.cache_scope = fresh_anonymous(), "none"

@@ -10,7 +10,7 @@ from sglang.srt.mem_cache.registry import (
     get_radix_cache_factory,
     register_radix_cache_backend,
 )
-from sglang.srt.tenancy import verdict
+from sglang.srt.tenancy import control
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.options import BACKEND, TenantOptions
 from sglang.srt.tenancy.ownership import adopt
@@ -64,4 +64,4 @@ def refuse(context: TreeCacheBuildContext) -> None:
 
 if get_radix_cache_factory(BACKEND) is None:
     register_radix_cache_backend(BACKEND, build)
-    verdict.install()
+    control.install()

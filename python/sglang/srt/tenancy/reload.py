@@ -1,12 +1,53 @@
-"""SIGHUP with several tokenizer workers: pass it on instead of restarting them."""
+"""SIGHUP: read the config file again, in every HTTP process."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from uvicorn.supervisors.multiprocess import Multiprocess
+
+from sglang.srt.tenancy.config import ConfigError, TenantConfig
+from sglang.srt.tenancy.identity import Resolver
+
+logger = logging.getLogger("sglang.srt.entrypoints.http_server")
+
+
+class Reloader:
+    """Exchanges the config as a whole: users, keys and public prefixes, or none of them.
+
+    ``publish``: makes a config's prefixes the schedulers'; raises ConfigError.
+    """
+
+    def __init__(
+        self, resolver: Resolver, path: str, publish: Callable[[TenantConfig], Awaitable[None]]
+    ):
+        self._resolver = resolver
+        self._path = path
+        self._publish = publish
+        self._one_at_a_time = asyncio.Lock()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def hangup(self) -> None:
+        """The signal's handler. Signals that come during a reload cause another one after it."""
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _reload(self) -> None:
+        async with self._one_at_a_time:
+            try:
+                config = TenantConfig.load(self._path)
+                await self._publish(config)
+            except ConfigError as error:
+                logger.error("Tenant config not reloaded, the old one stays: %s", error)
+            else:
+                self._resolver.config = config
+                logger.info("Tenant config reloaded: %d keys.", len(config.holders))
 
 
 def forward_hangup() -> None:

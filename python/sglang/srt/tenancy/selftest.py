@@ -11,6 +11,8 @@ import asyncio
 import os
 import random
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from sglang.srt.tenancy.options import TenantOptions
 
 _TIMEOUT = 600.0  # seconds for one request: the first may compile kernels
+_DRAWS = 8  # of a prompt whose beginning is not public by chance
 _OWN_HIT_TRIES = 3  # under load a fresh prefix may be evicted before it is asked for again
 
 
@@ -33,15 +36,22 @@ class SelfTestError(RuntimeError):
 
 async def prove_at_startup(app: FastAPI, options: TenantOptions) -> None:
     """Run ``prove``; on failure the server stops, with every process of it."""
-    try:
+    with server_stops_on_failure(app, "Tenant self-test failed"):
         checks = await prove(app)
+    logger.info("Tenant self-test passed (%s): %s", options.tenant_mode, "; ".join(checks))
+
+
+@contextmanager
+def server_stops_on_failure(app: FastAPI, what: str) -> Iterator[None]:
+    """Around steps without which the server must not start: every process of it ends."""
+    try:
+        yield
     except Exception as error:
-        logger.critical("Tenant self-test failed, the server stops: %s", error)
+        logger.critical("%s, the server stops: %s", what, error)
         if not getattr(app, "is_single_tokenizer_mode", False):
             # Asked to stop, the supervisor would do so as if all were well, with exit code 0.
             kill_process_tree(os.getppid(), skip_pid=os.getpid())
         raise
-    logger.info("Tenant self-test passed (%s): %s", options.tenant_mode, "; ".join(checks))
 
 
 async def prove(app: FastAPI) -> list[str]:
@@ -82,23 +92,34 @@ class _Probe:
         self.model = manager.served_model_name
         self.rank = rank
         self.page_size: int = manager.server_args.page_size
-        vocab: int = manager.model_config.vocab_size
-        length = max(64, 3 * self.page_size)
-        self.prompt = random.SystemRandom().choices(range(vocab // 4, vocab // 2), k=length)
+        self.vocabulary: int = manager.model_config.vocab_size
+        self.prompt: list[int] = []
         self.owner, self.stranger = (f"selftest:{secrets.token_hex(8)}" for _ in range(2))
         self.verdict = ""
 
     async def run(self, door: str, *, strangers_share: bool) -> None:
+        public = await self._draw()
         await self._send(door, self.owner)
-        seen = await self._cached(self.stranger)
-        if seen and not strangers_share:
+        seen = await self._cached(self.stranger) - public
+        if seen > 0 and not strangers_share:
             raise SelfTestError(
                 f"{door}: a second user was served {seen} cached tokens of the first user's prompt"
             )
-        if strangers_share and not seen:
+        if strangers_share and seen <= 0:
             raise SelfTestError(f"{door}: a shared prefix was not found by a second user")
         await self._own_hit(door)
-        self.verdict = "shared" if seen else "unseen"
+        self.verdict = "shared" if strangers_share else "unseen"
+
+    async def _draw(self) -> int:
+        """Draw a prompt. Returns how many tokens of it begin somebody's public prefix."""
+        public, length = 0, max(64, 3 * self.page_size)
+        tokens = range(self.vocabulary // 4, self.vocabulary // 2)
+        for _ in range(_DRAWS):
+            self.prompt = random.SystemRandom().choices(tokens, k=length)
+            public = await self._cached(self.stranger, cache_scope="none")
+            if not public:
+                break
+        return public
 
     async def _own_hit(self, door: str) -> None:
         for _ in range(_OWN_HIT_TRIES):
@@ -107,13 +128,13 @@ class _Probe:
             await self._send(door, self.owner)
         raise SelfTestError(f"{door}: a user's own prefix was not found again")
 
-    async def _cached(self, user: str) -> int:
+    async def _cached(self, user: str, **fields: Any) -> int:
         """Tokens of the prompt that this user gets from the cache."""
-        reply = await self._send("/generate", user)
+        reply = await self._send("/generate", user, **fields)
         return int(reply["meta_info"]["cached_tokens"])
 
-    async def _send(self, door: str, user: str) -> dict[str, Any]:
-        body: dict[str, Any] = {"user_id": user}
+    async def _send(self, door: str, user: str, **fields: Any) -> dict[str, Any]:
+        body: dict[str, Any] = {"user_id": user, **fields}
         if door == "/generate":
             body |= {"input_ids": self.prompt, "sampling_params": {"max_new_tokens": 1}}
         else:

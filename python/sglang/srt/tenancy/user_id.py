@@ -11,7 +11,8 @@ from typing import Any
 
 _USER_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
 
-# No client can claim these names: "?" is not in the alphabet above.
+# No client can claim these names: they are not made of the alphabet above.
+PUBLIC = ""  # who owns what belongs to nobody
 GATEWAY = "?gateway"
 SHARED_ANONYMOUS = "?anonymous"
 

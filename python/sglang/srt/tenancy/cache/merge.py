@@ -59,8 +59,13 @@ class Merging(Displacing):
 
     def _may_join(self, node: Node, child: Node) -> bool:
         """Whether a private node and its only child may be one: nobody can tell them apart."""
+        if getattr(self.options, "schedule_policy", None) == "dfs-weight":
+            # It matches all that wait, then walks the tree to find them at the nodes where their
+            # matches ended: whoever waits at a node that was joined meanwhile would be lost.
+            return False
         return (
             node.lock_ref == child.lock_ref
+            and node.epoch == child.epoch  # or one of them would seem used when it was not
             and (node.value is None) == (child.value is None)
             and (node.host_value is None) == (child.host_value is None)
             and node.write_through_pending_id is None
@@ -77,7 +82,6 @@ class Merging(Displacing):
         """
         above = node.parent
         assert above is not None
-        self._detach(node)
         child.key = RadixKey(node.key.token_ids + child.key.token_ids, child.key.extra_key)
         if node.value is not None and child.value is not None:
             child.value = torch.cat((node.value, child.value))

@@ -8,9 +8,7 @@ import torch
 
 from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
 from sglang.srt.tenancy.ownership import Namespace
-
-# Whoever owns no namespace of their own: in shared mode, everybody.
-PUBLIC = ""
+from sglang.srt.tenancy.user_id import PUBLIC as PUBLIC
 
 # Bits of ``Node.state``.
 QUEUED_DEVICE = 1  # an entry in the eviction order of the tier stands for it
@@ -19,6 +17,7 @@ DISPLACED = 4  # out of the tree; keeps its slots until its last lock goes
 CONFINED = 8  # written under cache_scope "private": never a reason to make anything public
 REGISTERED = 16  # public by an operator's word: never demoted
 HARMLESS = 64  # the detector has seen all of it and found nothing sensitive
+EARNED = 128  # public because enough users hold it, whatever an operator said or takes back
 JOINED = 32  # made of several nodes: evicted from its end, as they would have been
 
 

@@ -32,7 +32,7 @@ class Requests(Sharing):
         end = self._insertable(req, key)
         row = self.req_to_token_pool.req_to_token[req.req_pool_idx, : len(tokens)]
         if end is None:
-            self._settle(req, req.last_node, None)
+            self._settle(req, self._stands_at(req, key), None)
             # The next chunk starts behind what the request itself holds.
             req.prefix_indices = row.to(dtype=torch.int64, copy=True)
             return
@@ -70,11 +70,12 @@ class Requests(Sharing):
             return
         key = RadixKey(tokens, req.extra_key)
         aligned = len(tokens) // self.page_size * self.page_size
-        last: Node = req.last_node if req.last_node is not None else self.root_node
         freed_to = aligned
         if is_insert and not self.disable_finished_insert:
             end = self._insertable(req, key)
-            if end is not None:
+            if end is None:
+                last = self._stands_at(req, key)
+            else:
                 slots = row[:end].to(dtype=torch.int64, copy=True)
                 freed_to, last = self._place(
                     key, end, slots, req.priority or 0, confined=stays_private(req)
@@ -99,14 +100,15 @@ class Requests(Sharing):
         end = len(key) // self.page_size * self.page_size
         if keeps_out_of_tree(req):
             return None
-        if self._visible(key, end) < req.cache_protected_len:
+        if self._visible(key, end)[0] < req.cache_protected_len:
             req.cache_scope = "none"
             self.count("outlived_prefixes")
             return None
         return end
 
-    def _visible(self, key: RadixKey, end: int) -> int:
-        """Tokens on the device that the key's owner may match. Changes nothing."""
+    def _visible(self, key: RadixKey, end: int) -> tuple[int, Node]:
+        """Tokens on the device that the key's owner may match, and the last node that is wholly
+        among them. Changes nothing."""
         page, tokens = self.page_size, key.token_ids
         node: Node = self.root_node
         at = 0
@@ -120,7 +122,7 @@ class Requests(Sharing):
             if shared < len(stored):
                 break
             node = child
-        return at
+        return at, node
 
     def _was_moved(self, req: Req) -> bool:
         """Whether the nodes that a request runs on are no longer those that its user matches."""
@@ -130,6 +132,14 @@ class Requests(Sharing):
                 return True
             node = node.parent
         return False
+
+    def _stands_at(self, req: Req, key: RadixKey) -> Node:
+        """Where the prefix that a request runs on ends for those who ask now."""
+        if req.last_node is None:
+            return self.root_node
+        if self._was_moved(req):
+            return self._visible(key, req.cache_protected_len)[1]
+        return req.last_node
 
     def _slots_down_to(self, node: Node) -> torch.Tensor:
         values = []
@@ -142,11 +152,11 @@ class Requests(Sharing):
 
     def _settle(self, req: Req, last: Node, inserted: RadixKey | None) -> None:
         """Count a request, and let what it inserted (if it did) become public, or private."""
-        # The scheduler comes here many times for a request, but admitted it once.
-        first_time = not req.counted_by_tree
+        # The scheduler comes here many times for a request: each node hears of it once.
+        first_time = req.counted_to is None
         if first_time:
-            req.counted_by_tree = True
-            self._visit(last, req.user_id or "")
+            self.clock.admit()
+        req.counted_to = self._visit(last, req.user_id or "", req.counted_to or 0)
         if self.options.tenant_mode != "selective":
             return
         if inserted is not None and not stays_private(req):

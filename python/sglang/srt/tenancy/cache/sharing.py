@@ -17,6 +17,7 @@ from sglang.srt.tenancy.cache.merge import Merging
 from sglang.srt.tenancy.cache.node import (
     CONFINED,
     DISPLACED,
+    EARNED,
     HARMLESS,
     PUBLIC,
     REGISTERED,
@@ -45,6 +46,8 @@ class Sharing(Merging):
     def publish(self, tokens: Sequence[int]) -> None:
         """Make a prefix public for everybody, whenever somebody next asks for it."""
         self.published.add(tokens)
+        if self.options.tenant_mode != "selective":
+            return  # nothing is ever private, or ever public
         for node in self._public_path(array("q", tokens)):
             node.state |= REGISTERED
 
@@ -52,27 +55,40 @@ class Sharing(Merging):
         """Take a published prefix back; what is public only through it goes back to its first
         owner. Raises ValueError if it was not published."""
         gone = self.published.remove(tokens)
+        if self.options.tenant_mode != "selective":
+            return
         still = self.published.covers(gone, len(gone))
         for node in self._public_path(gone):
             start = self._depth(node) - len(node.key)
             if start < still < start + len(node.key):
                 self._split_node(node.key, node, still - start)
         for node in self._public_path(gone):
-            if not node.owner and self._depth(node) > still:  # or an ancestor took it along
+            if node.owner or node.state & DISPLACED or self._depth(node) <= still:
+                continue  # it is covered still, or went along with one above
+            node.state &= ~REGISTERED
+            if not node.state & EARNED:
                 self._demote(node)
 
     def _public_path(self, tokens: array[int]) -> list[Node]:
-        """The nodes, in all namespaces, that hold nothing but a prefix of these tokens."""
+        """The public nodes, in all namespaces, that hold a prefix of these tokens; where one
+        holds more it is cut."""
         found = []
         stack = [(self.root_node, 0)]
         while stack:
             node, at = stack.pop()
             for child in list(node.children.values()) if at < len(tokens) else ():
-                stored = child.key.token_ids
-                if child.owner or common_prefix(stored, tokens, at, len(tokens)) < len(stored):
+                if child.owner:
                     continue
+                stored = child.key.token_ids
+                shared = common_prefix(stored, tokens, at, len(tokens))
+                shared = shared // self.page_size * self.page_size
+                if not shared:
+                    continue
+                if shared == len(stored):
+                    stack.append((child, at + shared))
+                else:
+                    child = self._split_node(child.key, child, shared)
                 found.append(child)
-                stack.append((child, at + len(stored)))
         return found
 
     # Verdicts
@@ -118,20 +134,18 @@ class Sharing(Merging):
 
     # Counting
 
-    def _visit(self, last: Node, user: str) -> None:
-        """A request was admitted; it counts once for each node down to ``last``."""
-        self.clock.admit()
+    def _visit(self, last: Node, user: str, counted: int) -> int:
+        """A request passes the nodes down to ``last``; those that begin in its first ``counted``
+        tokens know of it. Returns how many tokens are counted now."""
+        start = depth = self._depth(last)
         node = last
         while node.parent is not None:
+            start -= len(node.key)
+            if start < counted:
+                break
             self.clock.count(node, user)
-            parent = node.parent
-            if node.owner and not parent.owner and not node.state & DISPLACED:
-                self._move_to_end(node, parent)
-            node = parent
-
-    def _move_to_end(self, node: Node, parent: Node) -> None:
-        owners = self._rivals(node, parent)
-        owners[node.owner] = owners.pop(node.owner)
+            node = node.parent
+        return max(depth, counted)
 
     # Promotion
 
@@ -197,17 +211,24 @@ class Sharing(Merging):
         if len(rivals) < self.options.tenant_public_users:
             return []
         found = []
-        for rival in reversed(rivals.values()):  # last used first
-            if not self.clock.in_window(rival):
-                break
+        for rival in rivals.values():
             held = self._held(rival, tokens, start, end)
             if held > start:
                 found.append(held)
         return found
 
-    def _held(self, node: Node | None, tokens: array[int], at: int, end: int) -> int:
+    def _held(
+        self, node: Node | None, tokens: array[int], at: int, end: int, *, ever: bool = False
+    ) -> int:
+        """Up to which token a private chain holds these; it begins at token ``at``.
+
+        Counts what was used in the window, by requests that may make something public;
+        ``ever``: whatever there is.
+        """
         page = self.page_size
-        while node is not None and not node.state & CONFINED and self.clock.in_window(node):
+        while node is not None and (
+            ever or (not node.state & CONFINED and self.clock.in_window(node))
+        ):
             stored = node.key.token_ids
             shared = common_prefix(stored, tokens, at, end) // page * page
             at += shared
@@ -222,19 +243,34 @@ class Sharing(Merging):
         top = path[0].parent
         assert top is not None
         rivals = [node for node in self._rivals(path[0], top).values() if node is not path[0]]
-        eldest = min((path[0], *rivals), key=lambda node: node.creation_time)
-        first_owner = eldest.owner
         self._cut(path, length)
         self._cut(path, registered)
+        holders = self._eldest_first(path, length, rivals)
         done = 0
         for node in path:
             if done >= length:
                 break
             done += len(node.key)
+            first_owner = next(owner for owner, held in holders if held >= done)
             self._expose(node, first_owner, registered=done <= registered)
         self.count("promotions")
         for rival in rivals:
             self._merge_into_public(rival)
+
+    def _eldest_first(
+        self, path: list[Node], length: int, rivals: list[Node]
+    ) -> list[tuple[str, int]]:
+        """Who has the first tokens of a path, and how many; whoever had the first page first
+        comes first. Nobody may be given back what they never had."""
+        tokens: array[int] = array("q")
+        for node in path:
+            tokens += node.key.token_ids
+        mine = path[0]
+        eldest = sorted((mine, *rivals), key=lambda node: node.creation_time)
+        return [
+            (node.owner, length if node is mine else self._held(node, tokens, 0, length, ever=True))
+            for node in eldest
+        ]
 
     def _cut(self, path: list[Node], at: int) -> None:
         """Make a node of a path end after its first ``at`` tokens."""
@@ -257,8 +293,7 @@ class Sharing(Merging):
         crowd.u_pre = min(1, node.hit_pre)
         if node.hit_cur:
             crowd.users.add(before)
-        if registered:
-            node.state |= REGISTERED
+        node.state |= REGISTERED if registered else EARNED
         self._reindex(node, before)
 
     def _reindex(self, node: Node, before: str) -> None:
@@ -336,7 +371,7 @@ class Sharing(Merging):
         node.key.extra_key = namespace(owner, node.key.extra_key)
         node.owner = owner
         node.crowd = None
-        node.state &= ~REGISTERED
+        node.state &= ~(REGISTERED | EARNED)
         self._reindex(node, PUBLIC)
 
     # Erasure

@@ -28,6 +28,7 @@ from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.mem_cache.utils import split_node_hash_value
 from sglang.srt.tenancy.cache.node import (
     CONFINED,
+    EARNED,
     HARMLESS,
     JOINED,
     QUEUED_DEVICE,
@@ -242,8 +243,11 @@ class OwnedTree(RadixCache):
         upper = Node(child.key[:split_len], parent, self.clock.tick(), child.epoch, child.priority)
         upper.hit_count = child.hit_count
         upper.lock_ref = child.lock_ref
+        if child.owner:  # a public one counts as new, as upstream's does
+            upper.creation_time = child.creation_time
         upper.hit_cur, upper.hit_pre = child.hit_cur, child.hit_pre
-        upper.state = child.state & (CONFINED | HARMLESS | JOINED | REGISTERED)
+        kept = CONFINED | EARNED | HARMLESS | JOINED | REGISTERED
+        upper.state = child.state & kept
         if child.crowd is not None:
             crowd = upper.its_crowd()
             crowd.first_owner, crowd.u_pre = child.crowd.first_owner, child.crowd.u_pre

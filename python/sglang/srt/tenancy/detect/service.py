@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
-
 from sglang.srt.tenancy.detect import wire
 from sglang.srt.tenancy.detect.pipeline import Pipeline, Prompt
-from sglang.srt.utils.auth import AuthLevel, auth_level
 
 if TYPE_CHECKING:
+    from sglang.srt.tenancy.messages import Verdict
     from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.plane import ControlPlane
 
 logger = logging.getLogger("sglang.srt.entrypoints.http_server")
 
@@ -23,12 +22,12 @@ _LOOK_AGAIN = 1.0  # seconds; an end of a request that sets no event is noticed 
 
 # This process's; None where there is nothing to detect for.
 _pipeline: Pipeline | None = None
+_tell: Callable[[Verdict], None] | None = None
 
 
-async def start(app: FastAPI, manager: Any, options: TenantOptions) -> None:
+async def start(plane: ControlPlane, manager: Any, options: TenantOptions) -> None:
     """Start this HTTP process's detector, where the options ask for one."""
-    global _pipeline
-    app.add_api_route("/tenant/detector", status, methods=["GET"])
+    global _pipeline, _tell
     if options.tenant_mode != "selective" or options.tenant_detector != "rules":
         return
     from sglang.srt.tenancy.detect.judge import Judge
@@ -46,8 +45,14 @@ async def start(app: FastAPI, manager: Any, options: TenantOptions) -> None:
         return
     judge = Judge(manager) if options.tenant_detector_judge else None
     setup = wire.Setup(vocabulary, options.tenant_detector_model, excerpts=judge is not None)
+    _tell = plane.tell
     _pipeline = Pipeline(setup, judge)
     _pipeline.start()
+
+
+def stats() -> dict[str, object] | None:
+    """What this HTTP process's detector did so far; None where there is none."""
+    return None if _pipeline is None else _pipeline.stats()
 
 
 def watch(manager: Any, request: Any) -> None:
@@ -58,24 +63,30 @@ def watch(manager: Any, request: Any) -> None:
     tokens = request.input_ids
 
     async def deliver(harmless: int, sensitive: int | None) -> None:
-        from sglang.srt.tenancy.verdict import TenantVerdict, trimmed
+        from sglang.srt.tenancy.messages import Verdict
 
-        verdict = trimmed(
-            TenantVerdict(
-                owner=request.user_id,
-                tokens=tokens,
-                harmless=harmless,
-                sensitive=sensitive,
-                extra_key=request.extra_key,
-                lora_id=request.lora_id,
-            ),
-            manager.server_args.page_size,
-        )
-        if verdict is not None:
+        page_size = manager.server_args.page_size
+        said = speaks_of(page_size, harmless, sensitive)
+        if said and _tell is not None:
             await _answered(manager, request.rid, state)
-            manager._dispatch_to_scheduler(verdict)
+            _tell(
+                Verdict(
+                    owner=request.user_id,
+                    extra_key=request.extra_key,
+                    tokens=tokens[:said],
+                    harmless=min(harmless, said),
+                    sensitive=sensitive,
+                    lora_id=request.lora_id,
+                )
+            )
 
     _pipeline.offer(Prompt(tokens, deliver))
+
+
+def speaks_of(page_size: int, harmless: int, sensitive: int | None) -> int:
+    """Of how many first tokens a verdict says something, in whole pages (the last may be cut)."""
+    banned = 0 if sensitive is None else sensitive // page_size + 1
+    return max(harmless // page_size, banned) * page_size
 
 
 def _may_become_public(request: Any) -> bool:
@@ -104,9 +115,3 @@ async def _answered(manager: Any, rid: str, state: Any) -> None:
     ):
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(state.event.wait(), _LOOK_AGAIN)
-
-
-@auth_level(AuthLevel.ADMIN_FORCE)
-async def status(request: Request) -> JSONResponse:
-    """What this HTTP process's detector did so far: numbers only. For operators."""
-    return JSONResponse({"detector": None if _pipeline is None else _pipeline.stats()})

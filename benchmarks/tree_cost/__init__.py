@@ -1,0 +1,1 @@
+"""What ``benchmarks/tree.py`` is made of."""

@@ -1,0 +1,119 @@
+"""What was asked of the tree, and whether it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tree_cost.nodes import TURNS
+from tree_cost.operations import EVICT, INSERT_LEAF, INSERT_LONG, MATCH_LEAF, MATCH_LONG
+from tree_cost.subjects import SELECTIVE, UPSTREAM
+
+FLAT = (1_000, 100_000)  # leaves of the trees between which an eviction must not grow dearer
+_SPEEDUPS = {10_000: 50, 40_000: 300}
+
+
+class Target(NamedTuple):
+    """``measured`` is None where this run did not measure it; ``reached`` is None then, and
+    where nothing was asked."""
+
+    name: str
+    mode: str
+    asked: str
+    measured: float | None
+    reached: bool | None
+
+
+def targets(results: dict[str, Any]) -> list[Target]:
+    """``results``: what tree.json holds. Where several were measured, the worst one counts."""
+    found = [*_one_user(results), *_speedups(results), *_flat(results), *_sizes(results)]
+    off = results["tenant_cache_off"]["is_upstreams"]
+    found.append(Target("tenant cache off: upstream's own class", "off", "yes", float(off), off))
+    return found
+
+
+def as_table(found: list[Target]) -> str:
+    rows = [("asked of the tree", "mode", "asked", "measured", "")]
+    for target in found:
+        measured = "-" if target.measured is None else _short(target.measured)
+        unknown = "not measured" if target.measured is None else "not asked"
+        verdict = {None: unknown, True: "pass", False: "FAIL"}[target.reached]
+        rows.append((target.name, target.mode, target.asked, measured, verdict))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in [lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _one_user(results: dict[str, Any]) -> Iterator[Target]:
+    runs = [run for run in results["runs"] if run["users"] == 1]
+    for operation in (MATCH_LONG, MATCH_LEAF, INSERT_LONG, INSERT_LEAF):
+        for mode in results["modes"]:
+            ratios = [_ratio(run, operation, mode) for run in runs]
+            yield _at_most(f"{operation}, one user, x upstream", mode, 1.10, ratios)
+
+
+def _speedups(results: dict[str, Any]) -> Iterator[Target]:
+    for leaves, asked in _SPEEDUPS.items():
+        for mode in results["modes"]:
+            runs = [run for run in results["runs"] if run["leaves"] == leaves]
+            ratios = [r for run in runs if (r := _ratio(run, EVICT, mode)) is not None]
+            worst = 1 / max(ratios) if ratios else None
+            yield Target(
+                f"{EVICT} of {leaves:,}, times faster",
+                mode,
+                f">= {asked}",
+                worst,
+                None if worst is None else worst >= asked,
+            )
+
+
+def _flat(results: dict[str, Any]) -> Iterator[Target]:
+    for mode in results["modes"]:
+        runs = [
+            run["ratio"]
+            for run in results["flat"]
+            if run["mode"] == mode and (run["small"], run["large"]) == FLAT
+        ]
+        name = f"{EVICT}, {FLAT[1]:,} leaves x {FLAT[0]:,}"
+        yield _at_most(name, mode, 1.5, runs, strictly=True)
+
+
+def _sizes(results: dict[str, Any]) -> Iterator[Target]:
+    memory, nodes = results["bytes_per_node"], results["nodes_per_talk"]
+    for mode in results["modes"]:
+        yield _at_most(
+            "memory of a node, x upstream", mode, 1.2, [memory[mode] / memory[UPSTREAM.name]]
+        )
+    for mode in results["modes"]:
+        fewer = nodes[UPSTREAM.name]["left"] / nodes[mode]["left"]
+        # What is nobody's is not compacted: in shared mode the nodes are upstream's.
+        asked = mode == SELECTIVE.name or mode == "isolated"
+        yield Target(
+            f"nodes of {TURNS} turns, times fewer",
+            mode,
+            ">= 10" if asked else "-",
+            fewer,
+            fewer >= 10 if asked else None,
+        )
+
+
+def _ratio(run: dict[str, Any], operation: str, mode: str) -> float | None:
+    ratio: float | None = run["operations"][operation]["ratio"].get(mode)
+    return ratio
+
+
+def _at_most(
+    name: str,
+    mode: str,
+    limit: float,
+    values: list[float] | list[float | None],
+    strictly: bool = False,
+) -> Target:
+    known = [value for value in values if value is not None]
+    worst = max(known) if known else None
+    reached = None if worst is None else worst < limit if strictly else worst <= limit
+    return Target(name, mode, f"{'<' if strictly else '<='} {limit:.2f}", worst, reached)

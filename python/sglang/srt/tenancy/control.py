@@ -1,0 +1,123 @@
+"""The scheduler's side of the control plane: orders in, answers out.
+
+Runs in the scheduler's loop between two batches, on every rank, in one order. So it decides by
+the order's content and the tree alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache import report
+from sglang.srt.tenancy.extra_keys import qualified
+from sglang.srt.tenancy.messages import (
+    Configure,
+    Erase,
+    ListPrefixes,
+    Publish,
+    Refused,
+    Stats,
+    TenantControl,
+    TenantControlReply,
+    Tree,
+    Verdict,
+    Withdraw,
+)
+from sglang.srt.tenancy.ownership import namespace
+from sglang.srt.tenancy.prefixes import PrefixTable
+
+Answer = dict[str, Any]
+
+
+class Control:
+    """Carries out orders on one rank's tree.
+
+    ``cache``: a TenantRadixCache or TenantHiRadixCache. ``rank``: its data-parallel rank.
+    ``qualify``: what the scheduler still does to a request's ``extra_key``.
+    """
+
+    def __init__(
+        self, cache: Any, rank: int = 0, qualify: Callable[[Any], None] = lambda request: None
+    ):
+        self._cache = cache
+        self._rank = rank
+        self._qualify = qualify
+        self.prefixes = PrefixTable(
+            cache.page_size,
+            publish=lambda tokens: cache.publish(tokens),
+            withdraw=lambda tokens: cache.withdraw(tokens),
+        )
+        self._handlers: dict[type, Callable[[Any], Answer]] = {
+            Publish: lambda order: self.prefixes.add(order.prefix),
+            Withdraw: lambda order: self.prefixes.remove(order.name),
+            Configure: lambda order: self.prefixes.configure(order.prefixes),
+            ListPrefixes: lambda order: {"public_prefixes": self.prefixes.list()},
+            Stats: self._stats,
+            Tree: lambda order: report.tree(cache, order.depth, order.nodes),
+            Verdict: self._verdict,
+            Erase: self._erase,
+        }
+
+    def __call__(self, message: TenantControl) -> TenantControlReply:
+        """The reply for the process that sent the order. Only what is refused before anything
+        changed is answered; any other error ends the scheduler, as it does upstream."""
+        try:
+            answer, refusal = self._handlers[type(message.order)](message.order), None
+        except Refused as error:
+            answer, refusal = {}, error.refusal
+        return TenantControlReply(rid=message.rid, rank=self._rank, answer=answer, refusal=refusal)
+
+    def _stats(self, order: Stats) -> Answer:
+        totals = report.stats(self._cache, order.owners)
+        return totals | {"public_prefixes": len(self.prefixes)}
+
+    def _verdict(self, order: Verdict) -> Answer:
+        # As Req and the scheduler make it for a request.
+        request = SimpleNamespace(extra_key=qualified(order.lora_id, order.extra_key))
+        self._qualify(request)
+        key = RadixKey(order.tokens, namespace(order.owner, request.extra_key))
+        self._cache.judge(key, order.harmless, order.sensitive)
+        return {}
+
+    def _erase(self, order: Erase) -> Answer:
+        before = self._held_by(order.user)
+        self._cache.erase(order.user)
+        after = self._held_by(order.user)
+        return {tier: before[tier] - after[tier] for tier in before}
+
+    def _held_by(self, user: str) -> dict[str, int]:
+        host = getattr(self._cache, "host_order", None)
+        return {
+            "device": self._cache.device_order.sizes.get(user, 0),
+            "host": host.sizes.get(user, 0) if host is not None else 0,
+        }
+
+
+def install() -> None:
+    """Have upstream's dispatcher hand our messages to ``Control``.
+
+    Through upstream's hook registry: each scheduler process applies it before it makes its
+    scheduler. Where it did not hold, the first order would end the scheduler, at start-up.
+    """
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
+
+    HookRegistry.register(
+        "sglang.srt.managers.scheduler.Scheduler.init_request_dispatcher",
+        _listen,
+        HookType.AFTER,
+        source=HookSource("tenancy", "sglang"),
+    )
+
+
+def _listen(_: None, scheduler: Any) -> None:
+    from sglang.utils import TypeBasedDispatcher
+
+    if scheduler.server_args.enable_tenant_cache:
+        ps = scheduler.ps
+        rank = ps.attn_dp_rank if scheduler.server_args.enable_dp_attention else ps.dp_rank
+        qualify = scheduler._maybe_namespace_elastic_radix_cache
+        control = Control(scheduler.tree_cache, rank or 0, qualify)
+        scheduler._request_dispatcher += TypeBasedDispatcher([(TenantControl, control)])

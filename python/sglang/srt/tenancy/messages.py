@@ -1,0 +1,130 @@
+"""What operators ask the schedulers, and what these answer.
+
+One request type and one reply type travel on the schedulers' ordinary channel, so all ranks
+meet an order between the same two requests. A new kind of order is a new member of ``Order``.
+
+Every process that decodes messages has to know these types: this is imported early.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from sglang.srt.managers.io_struct import BaseReq, hook_custom_types
+from sglang.srt.tenancy.prefix_source import SourceKind
+
+if TYPE_CHECKING:
+    Tokens = array[int]
+else:
+    Tokens = array  # cannot be subscripted before Python 3.12
+
+# Whom a registered prefix came from: the config file's go when the file lets them go.
+Origin = Literal["request", "config"]
+
+
+class Prefix(msgspec.Struct, frozen=True, array_like=True):
+    """A token sequence that everybody may share. ``tokens``: array of typecode "q"."""
+
+    name: str
+    source: SourceKind
+    tokens: Tokens
+
+
+class Publish(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Register one prefix for an operator's request."""
+
+    prefix: Prefix
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Unregister the prefix of this name."""
+
+    name: str
+
+
+class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The config file's prefixes, all of them: what it no longer has is withdrawn."""
+
+    prefixes: list[Prefix]
+
+
+class ListPrefixes(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Which prefixes are registered."""
+
+
+class Stats(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Totals of the tree, and the ``owners`` who hold most."""
+
+    owners: int
+
+
+class Tree(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The nodes themselves: at most ``nodes`` of them, at most ``depth`` levels below the root."""
+
+    depth: int
+    nodes: int
+
+
+class Verdict(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """A detector's word on one request's tokens.
+
+    ``harmless``: so many of the first hold nothing sensitive. ``sensitive``: index of the first
+    token that does. ``extra_key`` and ``lora_id``: upstream's, as the request left with them.
+    """
+
+    owner: str
+    extra_key: str | None
+    tokens: Tokens
+    harmless: int
+    sensitive: int | None = None
+    lora_id: str | None = None
+
+
+class Erase(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Free all private nodes of a user, on every tier."""
+
+    user: str
+
+
+Order = Publish | Withdraw | Configure | ListPrefixes | Stats | Tree | Verdict | Erase
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """Why an order was not carried out: an HTTP status, the field at fault, the way out."""
+
+    status: int
+    param: str
+    message: str
+
+
+class Refused(Exception):
+    """An order that is not carried out, and that changed nothing."""
+
+    def __init__(self, refusal: Refusal):
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def refused(status: int, param: str, problem: str) -> Refused:
+    """To be raised. ``problem``: what is wrong with ``param``, and the way out."""
+    return Refused(Refusal(status, param, f"{param}: {problem}"))
+
+
+class TenantControl(BaseReq, kw_only=True):  # type: ignore[call-arg]
+    """An order to every scheduler. ``rid`` pairs it with its replies."""
+
+    order: Order
+
+
+class TenantControlReply(BaseReq, kw_only=True):  # type: ignore[call-arg]
+    """One data-parallel rank's answer, JSON-like. On refusal nothing was changed."""
+
+    rank: int
+    answer: dict[str, Any]
+    refusal: Refusal | None = None
+
+
+hook_custom_types(TenantControl, TenantControlReply)

@@ -1,0 +1,79 @@
+"""The control plane of one HTTP process: what operators' endpoints and the config file share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sglang.srt.tenancy.channel import connect
+from sglang.srt.tenancy.config import ConfigError, TenantConfig
+from sglang.srt.tenancy.messages import Configure, Order, Publish, Refused, refused
+from sglang.srt.tenancy.prefix_source import PrefixSource, SourceError
+from sglang.srt.tenancy.render import Renderer
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_WHY_NOT = {
+    "isolated": "nothing is public in --tenant-mode isolated",
+    "shared": "everything is public in --tenant-mode shared",
+}
+
+
+class ControlPlane:
+    """Renders prefixes and asks the schedulers. ``app`` serves the model of ``manager``."""
+
+    def __init__(self, app: FastAPI, manager: Any):
+        self.mode: str = manager.server_args.tenant_mode
+        self._renderer = Renderer(app, manager)
+        self._channel = connect(manager)
+
+    async def ask(self, order: Order) -> list[dict[str, Any]]:
+        """Each replica's answer. Raises Refused."""
+        return await self._channel.ask(order)
+
+    def tell(self, order: Order) -> None:
+        """Have every replica carry out an order that none refuses."""
+        self._channel.tell(order)
+
+    async def publish(self, source: PrefixSource) -> dict[str, Any]:
+        """Register a prefix for an operator's request. Raises Refused, SourceError."""
+        self.require_selective()
+        answers = await self.ask(Publish(await self._renderer.render(source)))
+        return answers[0]
+
+    async def configure(self, config: TenantConfig) -> None:
+        """Make the file's prefixes the schedulers'. Raises ConfigError; then none has changed."""
+        if config.public_prefixes and self.mode in _WHY_NOT:
+            raise ConfigError(f"public_prefixes: {_WHY_NOT[self.mode]}; take them out")
+        # Also sent without any: a scheduler that does not know our orders shows at start-up.
+        prefixes = await self._rendered(config.public_prefixes)
+        try:
+            await self.ask(Configure(prefixes))
+        except Refused as error:
+            raise ConfigError(str(error)) from None
+
+    async def _rendered(self, sources: Sequence[PrefixSource]) -> list[Any]:
+        prefixes = []
+        for number, source in enumerate(sources):
+            try:
+                prefixes.append(await self._renderer.render(source))
+            except SourceError as error:
+                raise ConfigError(f"public_prefixes[{number}].{error}") from None
+        return prefixes
+
+    def require_selective(self) -> None:
+        """Raises Refused 409 in a mode that has no use for public prefixes."""
+        if self.mode in _WHY_NOT:
+            why = _WHY_NOT[self.mode]
+            raise refused(409, "tenant_mode", f"{why}; start with --tenant-mode selective")
+
+
+def plane_of(app: FastAPI) -> ControlPlane:
+    """The control plane of this process, made on first use."""
+    if not hasattr(app.state, "tenant_control"):
+        from sglang.srt.entrypoints.http_server import get_global_state
+
+        app.state.tenant_control = ControlPlane(app, get_global_state().tokenizer_manager)
+    plane: ControlPlane = app.state.tenant_control
+    return plane

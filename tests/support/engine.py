@@ -1,0 +1,480 @@
+"""A scheduler's dealings with the tree, without the model: real pools, real requests, and
+in each KV slot a stamp of what a model would have computed there."""
+
+from __future__ import annotations
+
+import atexit
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from sglang.srt import platforms
+from sglang.srt.managers.schedule_batch import Req, ReqKvInfo
+from sglang.srt.mem_cache.allocator import TokenToKVPoolAllocator
+from sglang.srt.mem_cache.base_prefix_cache import (
+    EvictParams,
+    InitLoadBackParams,
+    MatchPrefixParams,
+)
+from sglang.srt.mem_cache.cache_init_params import CacheInitParams
+from sglang.srt.mem_cache.common import evict_from_tree_cache, release_kv_cache
+from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
+from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
+from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
+from sglang.srt.tenancy.cache.node import Node, walk
+from sglang.srt.tenancy.cache.radix import TenantRadixCache
+from sglang.srt.tenancy.ownership import Namespace, adopt
+from support.transfers import Streams
+
+LONGEST = 512  # tokens of a request
+_STAMP_BITS = 0xFFFFFF  # what a float32 holds exactly
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an engine is made of; the tenant options have their flags' names."""
+
+    page_size: int = 1
+    host: bool = True
+    device_tokens: int = 8192
+    host_ratio: float = 2.0
+    write_policy: str = "write_through"
+    mode: str = "selective"
+    public_users: int = 2
+    epoch_requests: int = 1024
+    rdr_threshold: float = 0.0
+    rdr_min_hits: int = 4
+    quarantine_epochs: int = 2
+    detector: str = "off-trust-all"
+
+    def server_args(self) -> ServerArgs:
+        return ServerArgs(
+            model_path="dummy",
+            page_size=self.page_size,
+            hicache_ratio=self.host_ratio,
+            hicache_io_backend="direct",
+            hicache_mem_layout="layer_first",
+            hicache_write_policy=self.write_policy,
+            enable_tenant_cache=True,
+            tenant_mode=self.mode,
+            tenant_public_users=self.public_users,
+            tenant_epoch_requests=self.epoch_requests,
+            tenant_rdr_threshold=self.rdr_threshold,
+            tenant_rdr_min_hits=self.rdr_min_hits,
+            tenant_quarantine_epochs=self.quarantine_epochs,
+            tenant_detector=self.detector,
+        )
+
+
+def stamps(extra_key: str | None, tokens: array[int]) -> list[int]:
+    """One a token: it stands for all that its KV depends on."""
+    state = zlib.crc32(repr(extra_key).encode())
+    found = []
+    for token in tokens:
+        state = zlib.crc32(token.to_bytes(4, "little"), state)
+        found.append(state & _STAMP_BITS)
+    return found
+
+
+@dataclass
+class Task:
+    """A request on its way: waiting, being prefilled, or decoding."""
+
+    req: Req
+    plain: str | None  # upstream's extra key
+    chunk: int  # tokens a prefill step may compute
+    computed: int = 0  # tokens whose KV is in its row
+    hit: int = 0  # of those, found when it was last admitted
+    decoding: bool = False
+    returned: bool = False  # it was retracted
+
+    @property
+    def user(self) -> str:
+        return str(self.req.user_id)
+
+    @property
+    def tokens(self) -> array[int]:
+        return self.req.origin_input_ids + self.req.output_ids
+
+    @property
+    def running(self) -> bool:
+        return self.req.kv is not None
+
+
+@dataclass
+class Seen:
+    """What the tree tells of one page of tokens."""
+
+    public: bool
+    node: Node
+    owners: dict[str, Node] = field(default_factory=dict)
+
+
+class Engine:
+    """One cache on real pools, driven through the scheduler's doors."""
+
+    def __init__(self, setting: Setting):
+        torch.set_num_threads(1)  # nothing here is large
+        self.setting = setting
+        self.page = setting.page_size
+        self.args = setting.server_args()
+        set_global_server_args_for_scheduler(self.args)
+        self.kv = MHATokenToKVPool(
+            size=setting.device_tokens,
+            page_size=self.page,
+            dtype=torch.float32,
+            head_num=1,
+            head_dim=1,
+            layer_num=1,
+            device="cpu",
+            enable_memory_saver=False,
+        )
+        platform: Any = platforms
+        kind: Any = (
+            TokenToKVPoolAllocator
+            if self.page == 1
+            else platform.current_platform.get_paged_allocator_cls()
+        )
+        sizes = (setting.device_tokens,) if self.page == 1 else (setting.device_tokens, self.page)
+        self.allocator = kind(*sizes, torch.float32, "cpu", self.kv, need_sort=False)
+        self.rows = ReqToTokenPool(32, LONGEST + self.page, "cpu", enable_memory_saver=False)
+        params = CacheInitParams(
+            disable=False,
+            req_to_token_pool=self.rows,
+            token_to_kv_pool_allocator=self.allocator,
+            page_size=self.page,
+            tp_cache_group=torch.distributed.group.WORLD if setting.host else None,
+        )
+        self.cache: Any = (TenantHiRadixCache if setting.host else TenantRadixCache)(
+            params, self.args, {}
+        )
+        self.streams = Streams(self.cache.cache_controller) if setting.host else None
+        if setting.host:
+            atexit.unregister(self.cache.shutdown)  # it would keep every engine's memory
+        self.tasks: list[Task] = []
+        self.loaded = 0  # tokens that came back from the host
+        self._requests = 0
+
+    # A request's life
+
+    def new_task(
+        self,
+        user: str,
+        prompt: array[int],
+        extra_key: str | None = None,
+        scope: str | None = None,
+        chunk: int = LONGEST,
+    ) -> Task:
+        self._requests += 1
+        req = Req(f"r{self._requests}", "", prompt, SamplingParams(), extra_key=extra_key)
+        adopt(req, SimpleNamespace(user_id=user, cache_scope=scope), self.args)
+        task = Task(req, extra_key, max(self.page, chunk // self.page * self.page))
+        self.tasks.append(task)
+        return task
+
+    def peek(self, task: Task) -> int:
+        """Match, as the scheduler does for whoever waits. Returns tokens on all tiers."""
+        req = task.req
+        req.init_next_round_input(self.cache)
+        self._check_stamps(req.prefix_indices, task.plain, req.full_untruncated_fill_ids)
+        return len(req.prefix_indices) + req.host_hit_length
+
+    def admit(self, task: Task) -> bool:
+        """Match, lock, load back, and compute the first chunk. False where memory is short."""
+        req, cache = task.req, self.cache
+        self.peek(task)
+        missing = len(req.full_untruncated_fill_ids) - len(req.prefix_indices)
+        matched = req.last_node
+        cache.inc_lock_ref(matched)
+        try:
+            room = self.allocator.available_size() + cache.evictable_size()
+            if room < missing + 2 * self.page:
+                return False
+            if req.needs_host_load_back():
+                loaded, req.last_node = cache.init_load_back(
+                    InitLoadBackParams(
+                        best_match_node=req.best_match_node,
+                        host_hit_length=req.host_hit_length,
+                        req=req,
+                    )
+                )
+                req.prefix_indices = torch.cat([req.prefix_indices, loaded])
+                req.cache_protected_len = len(req.prefix_indices)
+                self.loaded += len(loaded)
+            cache.inc_lock_ref(req.last_node)
+        finally:
+            cache.dec_lock_ref(matched)
+        if self.streams is not None:
+            # Three at most are in flight: upstream has as many events.
+            self.streams.finish_loads(max(0, len(self.streams.loads) - 1))
+            cache.ready_to_load_host_cache()
+            self.streams.announce()
+        task.hit = len(req.prefix_indices)
+        req.kv = ReqKvInfo(kv_allocated_len=task.hit, swa_evicted_seqlen=0)
+        self.rows.alloc([req])
+        self.rows.write((req.req_pool_idx, slice(0, task.hit)), req.prefix_indices)
+        task.computed = task.hit
+        task.decoding = False
+        self._extend(task)
+        return True
+
+    def step(self, task: Task, token: int = 0) -> None:
+        """One result of the model: a chunk, the first token, or one more token."""
+        self.wait_for_loads()
+        if task.decoding:
+            self._decode(task, token)
+        elif task.computed < len(task.req.full_untruncated_fill_ids):
+            self.cache.cache_unfinished_req(task.req, chunked=True)
+            self._announce()
+            assert len(task.req.prefix_indices) == task.computed
+            task.req.init_next_round_input()
+            self._extend(task)
+        else:
+            task.req.output_ids.append(token)
+            self.cache.cache_unfinished_req(task.req)
+            self._announce()
+            task.decoding = True
+
+    def has_room(self, tokens: int) -> bool:
+        room: int = self.allocator.available_size() + self.cache.evictable_size()
+        return room >= tokens + 2 * self.page
+
+    def finish(self, task: Task) -> None:
+        """The request ended, or was aborted while it decoded: all that it computed is kept."""
+        self.wait_for_loads()
+        self.release(task, insert=True)
+        self.tasks.remove(task)
+
+    def retract(self, task: Task) -> None:
+        self.wait_for_loads()
+        self.release(task, insert=False)
+        task.req.reset_for_retract()
+        task.computed, task.returned = 0, True
+
+    def abort(self, task: Task) -> None:
+        """Before its first token nothing of a request is kept."""
+        self.wait_for_loads()
+        if task.running:
+            self.release(task, insert=False)
+        self.tasks.remove(task)
+
+    def release(self, task: Task, *, insert: bool) -> None:
+        release_kv_cache(task.req, self.cache, is_insert=insert)
+        self._announce()
+
+    def _extend(self, task: Task) -> None:
+        req = task.req
+        start, total = task.computed, len(req.full_untruncated_fill_ids)
+        end = total
+        if total - start > task.chunk:
+            end = (start + task.chunk) // self.page * self.page
+        req.set_extend_range(start, end)
+        self._compute(task, end)
+
+    def _decode(self, task: Task, token: int) -> None:
+        self._compute(task, task.computed + 1)
+        task.req.output_ids.append(token)
+
+    def _compute(self, task: Task, end: int) -> None:
+        """The model's part: slots for the tokens up to ``end``, and their KV."""
+        req = task.req
+        allocated = req.kv.kv_allocated_len
+        have = -(-allocated // self.page) * self.page
+        wanted = -(-end // self.page) * self.page - have
+        if wanted > 0:
+            evict_from_tree_cache(self.cache, wanted)
+            slots = self.allocator.alloc(wanted)
+            assert slots is not None, "what counts as evictable cannot be evicted"
+            self.rows.write((req.req_pool_idx, slice(have, have + wanted)), slots)
+        row = self.row(task)[task.computed : end]
+        values = stamps(task.plain, task.tokens[:end])[task.computed :]
+        self.kv.k_buffer[0][row, 0, 0] = torch.tensor(values, dtype=torch.float32)
+        self.kv.v_buffer[0][row, 0, 0] = -torch.tensor(values, dtype=torch.float32)
+        task.computed = req.kv_committed_len = req.kv.kv_allocated_len = end
+
+    def row(self, task: Task) -> torch.Tensor:
+        row: torch.Tensor = self.rows.req_to_token[task.req.req_pool_idx].to(torch.int64)
+        return row
+
+    # Transfers and memory
+
+    def _announce(self) -> None:
+        if self.streams is not None:
+            self.streams.announce()
+
+    def wait_for_loads(self) -> None:
+        """The model waits for what it reads."""
+        if self.streams is not None:
+            self.streams.finish_loads(len(self.streams.loads))
+
+    def land(self, writes: int, loads: int) -> None:
+        """So many transfers finish; the scheduler looks, as it does once a round."""
+        if self.streams is not None:
+            self.streams.finish_writes(writes)
+            self.streams.finish_loads(loads)
+            self.cache.check_hicache_events()
+
+    def evict(self, tokens: int) -> None:
+        self.cache.evict(EvictParams(num_tokens=tokens))
+
+    def evict_host(self, tokens: int) -> None:
+        if self.setting.host:
+            self.cache.evict_host(tokens)
+
+    def flush(self) -> None:
+        """As the scheduler's flush, which wants no request and no transfer on its way."""
+        assert not any(task.running for task in self.tasks)
+        self.land(10_000, 10_000)
+        self.cache.reset()
+        self.rows.clear()
+        self.allocator.clear()
+        for task in self.tasks:
+            task.req.last_node = None
+
+    def drain(self) -> None:
+        """End everything and empty both tiers: every slot must be back."""
+        for task in list(self.tasks):
+            if task.decoding and task.running:
+                self.finish(task)
+            else:
+                self.abort(task)
+        self.land(10_000, 10_000)
+        self.land(10_000, 10_000)
+        self.check()
+        self.evict(10**6)
+        self.evict_host(10**6)
+        self.check()
+        assert self.allocator.available_size() == self.setting.device_tokens
+        assert self.cache.device_order.sizes == {}
+        assert self.cache.evictable_size() == self.cache.protected_size() == 0
+        assert not self.cache.displaced_tokens()
+        assert not self.cache.root_node.children
+        if self.setting.host:
+            host = self.cache.cache_controller.mem_pool_host
+            assert host.available_size() == host.size
+            assert self.cache.host_order.sizes == {}
+            assert not self.cache.ongoing_write_through
+            assert not self.cache.ongoing_load_back
+
+    # Looking
+
+    def find(self, user: str, tokens: array[int], extra_key: str | None = None) -> int:
+        """How many of these tokens a request of this user would find, on all tiers."""
+        namespace = extra_key if self.setting.mode == "shared" else Namespace(user, extra_key)
+        match = self.cache.match_prefix(MatchPrefixParams(key=RadixKey(tokens, namespace)))
+        self._check_stamps(match.device_indices, extra_key, tokens)
+        return len(match.device_indices) + int(match.host_hit_length)
+
+    def pages(self) -> dict[tuple[str | None, tuple[int, ...]], Seen]:
+        """The tree, page by page: (extra key, all tokens up to the page's end) -> what is there."""
+        found: dict[tuple[str | None, tuple[int, ...]], Seen] = {}
+        for node, plain, above in self._nodes():
+            for start in range(0, len(node.key), self.page):
+                end = start + self.page
+                place = (plain, (*above, *node.key.token_ids[:end]))
+                seen = found.setdefault(place, Seen(not node.owner, node))
+                if node.owner:
+                    assert not seen.public
+                    seen.owners[node.owner] = node
+        return found
+
+    def _nodes(self) -> Iterator[tuple[Node, str | None, tuple[int, ...]]]:
+        """All nodes, with upstream's extra key and the tokens above."""
+        stack: list[tuple[Node, tuple[int, ...]]] = [(self.cache.root_node, ())]
+        while stack:
+            node, above = stack.pop()
+            if node.parent is not None:
+                extra = node.key.extra_key
+                yield node, extra.extra_key if node.owner else extra, above
+            below = (*above, *node.key.token_ids)
+            stack.extend((child, below) for child in node.children.values())
+
+    # Checking
+
+    def check(self) -> None:
+        """All that must hold after every step."""
+        self.cache.sanity_check()
+        self._check_bytes()
+        self._check_device_slots()
+        if self.setting.host:
+            self._check_host_slots()
+
+    def _check_bytes(self) -> None:
+        """Every node and every running request hold the KV of their tokens."""
+        device, host = self.streams.unfinished() if self.streams else (set(), set())
+        for node, plain, above in self._nodes():
+            tokens = array("q", (*above, *node.key.token_ids))
+            expected = stamps(plain, tokens)[len(above) :]
+            if node.value is not None:
+                self._compare(self.kv.k_buffer[0], node.value, expected, device, "node")
+                negative = [-value for value in expected]
+                self._compare(self.kv.v_buffer[0], node.value, negative, device, "node")
+            if self.setting.host and node.host_value is not None:
+                pool = self.cache.cache_controller.mem_pool_host
+                self._compare(pool.k_buffer[0], node.host_value, expected, host, "host")
+        for task in self.tasks:
+            if task.running:
+                row = self.row(task)[: task.computed]
+                expected = stamps(task.plain, task.tokens[: task.computed])
+                self._compare(self.kv.k_buffer[0], row, expected, device, "request")
+
+    def _check_stamps(self, slots: torch.Tensor, plain: str | None, tokens: array[int]) -> None:
+        unfinished = self.streams.unfinished()[0] if self.streams else set()
+        expected = stamps(plain, tokens[: len(slots)])
+        self._compare(self.kv.k_buffer[0], slots, expected, unfinished, "match")
+
+    @staticmethod
+    def _compare(
+        buffer: torch.Tensor, slots: torch.Tensor, expected: list[int], skip: set[int], where: str
+    ) -> None:
+        found = buffer[slots, 0, 0].tolist()
+        if found == expected:
+            return
+        wrong = [
+            at
+            for at, slot in enumerate(slots.tolist())
+            if found[at] != expected[at] and slot not in skip
+        ]
+        assert not wrong, f"{where}: KV of other tokens at {wrong[:8]} of {len(expected)}"
+
+    def _check_device_slots(self) -> None:
+        page = self.page
+        places = [self.allocator.free_pages, self.allocator.release_pages]
+        for node, _, _ in self._nodes():
+            if node.value is not None:
+                places.append(node.value[::page] // page)
+        for node in self.cache._lingering:
+            if node.value is not None:
+                places.append(node.value[::page] // page)
+        own = 0
+        for task in self.tasks:
+            if task.running:
+                req = task.req
+                end = -(-req.kv.kv_allocated_len // page) * page
+                places.append(self.row(task)[req.cache_protected_len : end : page] // page)
+                own += end - req.cache_protected_len
+        total = torch.cat(places).sort().values.tolist()
+        assert total == list(range(1, self.setting.device_tokens // page + 1)), (
+            "a slot in two places, or in none"
+        )
+        cache = self.cache
+        counted = self.allocator.available_size() + cache.evictable_size() + cache.protected_size()
+        assert counted + own == self.setting.device_tokens
+
+    def _check_host_slots(self) -> None:
+        pool = self.cache.cache_controller.mem_pool_host
+        places = [pool.free_slots, *pool.release_slots]
+        places += [node.host_value for node in walk(self.cache.root_node)]
+        lingering = dict.fromkeys((*self.cache._lingering, *self.cache._host_lingering))
+        places += [node.host_value for node in lingering]
+        total = torch.cat([place for place in places if place is not None])
+        assert total.sort().values.tolist() == list(range(pool.size)), (
+            "a host slot in two places, or in none"
+        )

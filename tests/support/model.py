@@ -1,0 +1,354 @@
+"""What the tree promises, in plain dictionaries and one page of tokens at a time.
+
+Written from the rules in docs/tree.md and the design, not from the code. It knows no nodes,
+no slots and no tiers. Where the rules leave a choice (what is evicted; which of the first
+holders gets a demoted page; how a merged owner's earlier hits are summed up) it accepts the
+tree's choice, after checking that it is one of those allowed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sglang.srt.tenancy.cache.node import CONFINED
+from support.engine import Seen, Setting
+
+# upstream's extra key, and all tokens up to the end of the page
+Place = tuple[str | None, tuple[int, ...]]
+
+OTHERS = "somebody"  # shared mode knows no owners
+
+
+class ModelError(AssertionError):
+    """The tree shows what it must not, or hides what it must show."""
+
+
+@dataclass
+class Range:
+    """A count that is known only within bounds."""
+
+    low: int = 0
+    high: int = 0
+
+    def add(self, other: Range) -> None:
+        self.low += other.low
+        self.high += other.high
+
+
+@dataclass
+class Holding:
+    """One owner's private copy of a page."""
+
+    epoch: int
+    confined: bool
+    cur: Range = field(default_factory=Range)
+    pre: Range = field(default_factory=Range)
+
+    def roll(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            self.pre = self.cur if epoch == self.epoch + 1 else Range()
+            self.cur = Range()
+            self.epoch = epoch
+
+
+@dataclass
+class Public:
+    """A page that serves everybody."""
+
+    candidates: set[str]  # any of these may be its first owner
+    registered: bool
+    earned: bool  # enough users hold it: it needs nobody's word
+    epoch: int
+    cur: Range = field(default_factory=Range)
+    pre: Range = field(default_factory=Range)
+    users: set[str] = field(default_factory=set)
+    maybe_users: set[str] = field(default_factory=set)
+    before: Range = field(default_factory=Range)  # distinct users, the epoch before
+
+    def roll(self, epoch: int) -> None:
+        if epoch == self.epoch:
+            return
+        follows = epoch == self.epoch + 1
+        self.pre = self.cur if follows else Range()
+        self.cur = Range()
+        high = len(self.users | self.maybe_users)
+        self.before = Range(len(self.users), high) if follows else Range()
+        self.users, self.maybe_users = set(), set()
+        self.epoch = epoch
+
+
+@dataclass
+class Page:
+    public: Public | None = None
+    owners: dict[str, Holding] = field(default_factory=dict)
+    wrote: set[str] = field(default_factory=set)  # whoever inserted it, and was not erased
+
+    def seen_by(self, user: str) -> bool:
+        return self.public is not None or user in self.owners
+
+
+class Model:
+    def __init__(self, setting: Setting):
+        self.setting = setting
+        self.page = setting.page_size
+        self.pages: dict[Place, Page] = {}
+        self.published: list[tuple[int, ...]] = []
+        self.admitted = 0
+        self.bans: dict[Place, int] = {}  # a page -> the epoch from which it may be public
+
+    @property
+    def epoch(self) -> int:
+        return self.admitted // self.setting.epoch_requests
+
+    # What a user sees
+
+    def visible(self, user: str, plain: str | None, tokens: array[int]) -> int:
+        """How many first tokens this user may match, in whole pages."""
+        length = 0
+        for end, place in self._path(plain, tokens):
+            page = self.pages.get(place)
+            if page is None or not page.seen_by(user):
+                break
+            length = end
+        return length
+
+    def _path(self, plain: str | None, tokens: array[int]) -> Iterator[tuple[int, Place]]:
+        for end in range(self.page, len(tokens) + 1, self.page):
+            yield end, (plain, tuple(tokens[:end]))
+
+    # What a request does
+
+    def insert(self, user: str, plain: str | None, tokens: array[int], *, confined: bool) -> None:
+        """The whole pages of ``tokens`` are in the tree from now on."""
+        shared = self.setting.mode == "shared"
+        for _, place in self._path(plain, tokens):
+            page = self.pages.setdefault(place, Page())
+            page.wrote.add(user)
+            if shared:
+                page.public = page.public or Public({OTHERS}, False, True, 0)
+            elif page.public is None:
+                mine = page.owners.setdefault(user, Holding(self.epoch, confined))
+                mine.confined &= confined
+
+    def count(
+        self, user: str, plain: str | None, tokens: array[int], counted: int | None, least: int
+    ) -> None:
+        """A request's path is these tokens; of the first ``counted`` all pages know, None: it was
+        admitted just now. ``least``: 0 where a page may have been joined to such a one since."""
+        if counted is None:
+            self.admitted += 1
+        for end, place in self._path(plain, tokens):
+            if counted is not None and end <= counted:
+                continue
+            page = self.pages.get(place)
+            if page is None:
+                break
+            if page.public is not None:
+                page.public.roll(self.epoch)
+                page.public.cur.add(Range(least, 1))
+                (page.public.users if least else page.public.maybe_users).add(user)
+            elif user in page.owners:
+                mine = page.owners[user]
+                mine.roll(self.epoch)
+                # A joined page has the hits of the last page that it was joined to.
+                mine.cur.add(Range(0, 1))
+            else:
+                break
+
+    def promote(self, user: str, plain: str | None, tokens: array[int]) -> None:
+        """After this user's insert of these tokens, which nothing keeps private."""
+        if self.setting.mode != "selective":
+            return
+        path = [place for _, place in self._path(plain, tokens)]
+        start = 0
+        while start < len(path) and self.pages[path[start]].public is not None:
+            start += 1
+        own = path[start:]
+        registered = self.covered(tokens) // self.page - start
+        number = max(registered, self._earned(own))
+        for index, place in enumerate(own[:number]):
+            page = self.pages[place]
+            for holding in page.owners.values():
+                holding.roll(self.epoch)
+            by_word = index < registered
+            page.public = Public(set(page.owners), by_word, not by_word, self.epoch)
+            for owner, holding in page.owners.items():
+                page.public.cur.add(holding.cur)
+                page.public.pre.add(holding.pre)
+                page.public.before.add(Range(0, min(1, holding.pre.high)))
+                if holding.cur.high:
+                    page.public.maybe_users.add(owner)
+            page.owners = {}
+
+    def _earned(self, own: list[Place]) -> int:
+        """How many of these private pages enough users hold."""
+        if self.setting.detector == "none":
+            return 0
+        lengths: dict[str, int] = {}
+        for index, place in enumerate(own):
+            if self.bans.get(place, 0) > self.epoch:
+                break
+            for owner, holding in self.pages[place].owners.items():
+                recent = holding.epoch >= self.epoch - 1
+                if lengths.get(owner, 0) == index and recent and not holding.confined:
+                    lengths[owner] = index + 1
+        ranking = sorted(lengths.values(), reverse=True)
+        enough = self.setting.public_users
+        return ranking[enough - 1] if len(ranking) >= enough else 0
+
+    # What operators do
+
+    def covered(self, tokens: array[int] | tuple[int, ...]) -> int:
+        """How many first tokens, in whole pages, begin a published prefix."""
+        longest = 0
+        for prefix in self.published:
+            same = 0
+            while same < min(len(prefix), len(tokens)) and prefix[same] == tokens[same]:
+                same += 1
+            longest = max(longest, same)
+        return longest // self.page * self.page
+
+    def publish(self, tokens: array[int]) -> None:
+        prefix = tuple(tokens[: len(tokens) // self.page * self.page])
+        if prefix not in self.published:
+            self.published.append(prefix)
+        if self.setting.mode != "selective":
+            return
+        for (_, place), page in self.pages.items():
+            if page.public is not None and prefix[: len(place)] == place:
+                page.public.registered = True
+
+    def withdraw(self, tokens: array[int]) -> list[Place]:
+        """Returns the pages at which the tree must become private again."""
+        prefix = tuple(tokens[: len(tokens) // self.page * self.page])
+        self.published.remove(prefix)
+        still = self.covered(prefix)
+        tops = []
+        for plain in sorted({plain for plain, _ in self.pages}, key=repr):
+            for end, place in self._path(plain, array("q", prefix)):
+                page = self.pages.get(place)
+                if page is None or page.public is None:
+                    break
+                if end <= still:
+                    continue
+                page.public.registered = False
+                if not page.public.earned:
+                    tops.append(place)
+                    break
+        return tops
+
+    def erase(self, user: str) -> None:
+        for place in list(self.pages):
+            page = self.pages[place]
+            page.owners.pop(user, None)
+            page.wrote.discard(user)
+            if page.public is None and not page.owners:
+                del self.pages[place]
+
+    def flush(self) -> None:
+        self.pages.clear()
+
+    # Demotion
+
+    def suspects(self, plain: str | None, tokens: array[int]) -> tuple[set[Place], set[Place]]:
+        """After a counted request: the pages of its path that may be demoted, and of those the
+        ones that must be, if none above them is."""
+        may, must = set(), set()
+        limit, least = self.setting.rdr_threshold, self.setting.rdr_min_hits
+        for _, place in self._path(plain, tokens):
+            public = self.pages[place].public if place in self.pages else None
+            if public is None:
+                break
+            if public.registered:
+                continue
+            low, high = (public.cur.low + public.pre.low), (public.cur.high + public.pre.high)
+            users = len(public.users) + public.before.low
+            most = len(public.users | public.maybe_users) + public.before.high
+            if high >= least and users < limit * high:
+                may.add(place)
+            if low >= least and most < limit * low:
+                must.add(place)
+        return may, must
+
+    def demoted(self, top: Place, now: dict[Place, Seen], *, ban: bool) -> None:
+        """The tree took this page, and what is below, from the public: check to whom it went,
+        and follow."""
+        plain, tokens = top
+        page = self.pages[top]
+        seen = now.get(top)
+        assert page.public is not None
+        if seen is None or seen.public or len(seen.owners) != 1:
+            raise ModelError("a demoted page has one owner")
+        owner = next(iter(seen.owners))
+        if owner not in page.public.candidates:
+            raise ModelError("a demoted page goes to somebody who held it first")
+        if ban:
+            self.bans[top] = max(self.bans.get(top, 0), self.epoch + self.setting.quarantine_epochs)
+        below = [
+            place for place in self.pages if place[0] == plain and place[1][: len(tokens)] == tokens
+        ]
+        kept: set[tuple[int, ...]] = {tokens[: -self.page]}
+        for place in sorted(below, key=lambda place: len(place[1])):
+            if place[1][: -self.page] in kept and self._keeps(place, owner, now.get(place)):
+                kept.add(place[1])
+            else:
+                del self.pages[place]
+
+    def _keeps(self, place: Place, owner: str, seen: Seen | None) -> bool:
+        """Whether a page below a demoted one stays with its owner."""
+        page = self.pages[place]
+        public = page.public
+        if public is None:
+            if owner not in page.owners:
+                return False
+            page.owners = {owner: page.owners[owner]}
+            return True
+        if owner not in public.candidates:
+            return False
+        if seen is None and public.candidates != {owner}:
+            return False
+        page.owners = {owner: Holding(public.epoch, False, public.cur, public.pre)}
+        page.public = None
+        return True
+
+    # Comparison
+
+    def compare(self, now: dict[Place, Seen], *, evicted: bool) -> None:
+        """The tree shows what it should, and nothing else. What was evicted is forgotten here
+        too; nothing else may be missing, and nothing may have appeared."""
+        for place, seen in now.items():
+            page = self.pages.get(place)
+            where = f"page {len(place[1]) // self.page} of {place[0]!r}"
+            if page is None:
+                raise ModelError(f"{where} is there, and nobody has it: {sorted(seen.owners)}")
+            if seen.public:
+                if page.public is None:
+                    raise ModelError(f"{where} is public, and must not be: {page}")
+            elif page.public is not None:
+                if not evicted:
+                    raise ModelError(f"{where} is private, and should be public: {page}")
+                if not seen.owners.keys() <= page.wrote:
+                    raise ModelError(f"{where} is with a stranger")
+                page.public = None
+                page.owners = {
+                    owner: Holding(
+                        node.epoch,
+                        bool(node.state & CONFINED),
+                        Range(0, node.hit_cur),
+                        Range(0, 99),
+                    )
+                    for owner, node in seen.owners.items()
+                }
+            elif seen.owners.keys() != page.owners.keys():
+                if not evicted or not seen.owners.keys() <= page.owners.keys():
+                    raise ModelError(
+                        f"{where} is with {sorted(seen.owners)}, not {sorted(page.owners)}"
+                    )
+                page.owners = {owner: page.owners[owner] for owner in seen.owners}
+        gone = self.pages.keys() - now.keys()
+        if gone and not evicted:
+            raise ModelError(f"{len(gone)} pages are gone")
+        for place in gone:
+            del self.pages[place]

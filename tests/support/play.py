@@ -1,0 +1,367 @@
+"""A play: a list of steps, done by an engine and followed by the model.
+
+A step is a tuple of a name and small integers, so that a list of them can be made at random,
+shrunk, written to a file and played again on another tree.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sglang.srt.tenancy.ownership import stays_private
+from support.engine import LONGEST, Engine, Setting, Task
+from support.model import Model, ModelError, Place
+
+# Of a request, before the tree hears of it: tokens computed, tokens that are the tree's, whether
+# it may insert, and how many were counted (None: it was not admitted yet).
+Before = tuple[int, int, bool, int | None]
+
+Step = tuple[Any, ...]
+
+USERS = ("ann", "ben", "cyn", "dan")
+EXTRA_KEYS = (None, None, None, "lora")
+SCOPES = (None, None, None, None, None, "private", "none")
+CHUNKS = (LONGEST, LONGEST, 12, 32)
+UNIT = {1: 3, 4: 2, 16: 8}  # tokens of one symbol: some of them end within a page
+STEMS = ((0,) * 14, (0, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0), (0, 1, 1, 1, 0, 0, 0, 0, 1))
+PREFIXES = ((0, 4), (0, 9), (1, 5), (1, 8), (2, 3))  # stem and symbols of what gets published
+MOST_TASKS = 6
+
+
+# What is done how often, and the numbers that a step of this name has.
+_SPEC = (len(USERS), len(EXTRA_KEYS), len(SCOPES), 7, 15, len(CHUNKS), 3)
+STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
+    "start": (12, _SPEC),
+    "serve": (18, _SPEC),
+    "peek": (5, _SPEC),
+    "step": (18, (MOST_TASKS, 2)),
+    "decode": (8, (MOST_TASKS, 12, 2)),
+    "finish": (12, (MOST_TASKS,)),
+    "abort": (3, (MOST_TASKS,)),
+    "retract": (4, (MOST_TASKS,)),
+    "land": (12, (4, 2)),
+    "publish": (2, (len(PREFIXES),)),
+    "withdraw": (2, (len(PREFIXES),)),
+    "erase": (2, (len(USERS),)),
+    "flush": (2, ()),
+    "evict": (12, (60,)),
+    "evict_host": (12, (60,)),
+}
+
+
+def random_steps(rng: random.Random, number: int, *, evictions: bool) -> list[Step]:
+    names = [name for name in STEPS if evictions or not name.startswith("evict")]
+    chosen = rng.choices(names, [STEPS[name][0] for name in names], k=number)
+    steps = []
+    for name in chosen:
+        step: Step = (name, *map(rng.randrange, STEPS[name][1]))
+        if STEPS[name][1] is _SPEC:  # symbols behind the common beginning
+            step += (tuple(rng.choices((0, 1), k=rng.randrange(5))),)
+        steps.append(step)
+    return steps
+
+
+# Device tokens that are too few for all tasks: everything is evicted, nothing gets stuck.
+_TIGHT = {1: (240, 480), 4: (160, 320), 16: (512, 1024)}
+
+
+def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
+    """Any kind of engine, and that many steps for it: always the same for one seed."""
+    rng = random.Random(seed)
+    evictions = rng.random() < 0.6
+    page = rng.choice((1, 4, 16))
+    setting = Setting(
+        page_size=page,
+        host=rng.random() < 0.7,
+        mode=rng.choice(("selective",) * 6 + ("isolated", "shared")),
+        public_users=rng.choice((2, 3)),
+        epoch_requests=rng.choice((4, 8, 1024)),
+        rdr_threshold=rng.choice((0.0, 0.6, 0.8)),
+        rdr_min_hits=rng.choice((3, 5)),
+        detector=rng.choice(("off-trust-all",) * 4 + ("none",)),
+        write_policy=rng.choice(("write_through", "write_through", "write_through_selective")),
+    )
+    if evictions:
+        tight = rng.choice(_TIGHT[page])
+        setting = replace(setting, device_tokens=tight, host_ratio=rng.choice((1.3, 3.0)))
+    return setting, random_steps(rng, steps, evictions=evictions)
+
+
+def failure(setting: Setting, steps: Sequence[Step]) -> str | None:
+    """What goes wrong in a play, in words that tell one fault from another."""
+    try:
+        Play(setting).run(steps)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is to be shrunk
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__} in {at.name}, line {at.lineno}"
+    return None
+
+
+class Play:
+    """One engine, one model, and their agreement after each step."""
+
+    def __init__(self, setting: Setting):
+        self.setting = setting
+        self.engine = Engine(setting)
+        self.model = Model(setting)
+        self.unit = UNIT[setting.page_size]
+        self.history: list[array[int]] = []
+        self.digests: list[str] = []
+        self.steps = 0
+        self.evictions = 0
+        self._evictions_seen = 0
+        for name in ("evict", "evict_host"):
+            self._watch(name)
+
+    def _watch(self, name: str) -> None:
+        """The model must know when something may be missing."""
+        cache = self.engine.cache
+        evict = getattr(cache, name, None)
+        if evict is None:
+            return
+
+        def watched(*args: Any) -> Any:
+            self.evictions += 1
+            return evict(*args)
+
+        setattr(cache, name, watched)
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """Do the steps, then end everything and look for what is left."""
+        for step in steps:
+            self.do(step)
+        self.end()
+
+    def do(self, step: Step) -> None:
+        getattr(self, "_" + step[0])(*step[1:])
+        self.steps += 1
+        self._agree()
+        self.engine.check()
+        self.digests.append(self.engine.cache.digest())
+
+    def end(self) -> None:
+        for task in list(self.engine.tasks):
+            self._end(task, keep=task.running and task.decoding)
+            self._agree()
+        self.engine.drain()
+
+    def _agree(self) -> None:
+        self.model.compare(self.engine.pages(), evicted=self.evictions > self._evictions_seen)
+        self._evictions_seen = self.evictions
+
+    # Requests
+
+    def _task(
+        self,
+        user: int,
+        extra: int,
+        scope: int,
+        base: int,
+        cut: int,
+        chunk: int,
+        ragged: int,
+        tail: Sequence[int],
+    ) -> Task:
+        if base >= len(STEMS) and self.history:
+            start = self.history[(base + cut) % len(self.history)]
+        else:
+            start = self._spell(STEMS[base % len(STEMS)][:cut])
+        prompt = (start + self._spell(tail) + array("q", [9] * ragged))[: LONGEST // 2]
+        prompt = prompt or array("q", [0])
+        return self.engine.new_task(
+            USERS[user], prompt, EXTRA_KEYS[extra], SCOPES[scope], CHUNKS[chunk]
+        )
+
+    def _spell(self, symbols: Sequence[int]) -> array[int]:
+        return array("q", [symbol for symbol in symbols for _ in range(self.unit)])
+
+    def _start(self, *spec: Any) -> None:
+        if len(self.engine.tasks) < MOST_TASKS:
+            self._admit(self._task(*spec))
+
+    def _serve(self, *spec: Any) -> None:
+        """A whole request, with nobody between its steps."""
+        if len(self.engine.tasks) == MOST_TASKS:
+            return
+        task = self._task(*spec)
+        self._admit(task)
+        while task.running and not task.decoding and self._advance(task, 0):
+            pass
+        self._end(task, keep=task.running and task.decoding)
+
+    def _peek(self, *spec: Any) -> None:
+        task = self._task(*spec)
+        self._look(task)
+        self.engine.tasks.remove(task)
+
+    def _look(self, task: Task) -> None:
+        found = self.engine.peek(task)
+        asked = task.tokens[:-1]
+        expected = self.model.visible(task.user, task.plain, asked)
+        if found != expected:
+            raise ModelError(f"{task.user} finds {found} tokens, not {expected}")
+
+    def _admit(self, task: Task) -> None:
+        self._look(task)
+        self.engine.admit(task)
+        self._agree()
+
+    def _step(self, which: int, token: int) -> None:
+        task = self._chosen(which)
+        if task is None:
+            return
+        if task.running:
+            self._advance(task, token)
+        else:
+            self._admit(task)
+
+    def _decode(self, which: int, number: int, token: int) -> None:
+        for _ in range(number + 1):
+            task = self._chosen(which)
+            if task is None or not task.running:
+                return
+            self._advance(task, token)
+            self._agree()
+
+    def _advance(self, task: Task, token: int) -> bool:
+        """One result of the model; False where there is no room for the next."""
+        if len(task.tokens) >= LONGEST - 1:
+            return False
+        left = len(task.req.full_untruncated_fill_ids) - task.computed
+        chunked = left > 0 and not task.decoding
+        needed = 1 if task.decoding else min(left, task.chunk)
+        if needed and not self.engine.has_room(needed):
+            return False
+        if task.decoding:
+            self.engine.step(task, token)
+            return True
+        before = self._before(task, task.computed)
+        self.engine.step(task, token)
+        self._follow(task, before, task_tokens(task, before))
+        if not chunked:
+            self._agree()
+        return True
+
+    def _finish(self, which: int) -> None:
+        task = self._chosen(which)
+        if task is not None and task.running and task.decoding:
+            self._end(task, keep=True)
+
+    def _abort(self, which: int) -> None:
+        task = self._chosen(which)
+        if task is not None:
+            self._end(task, keep=task.running and task.decoding)
+
+    def _end(self, task: Task, *, keep: bool) -> None:
+        if not keep:
+            self.engine.abort(task)
+            return
+        before = self._before(task, task.computed)
+        self.engine.finish(task)
+        self._follow(task, before, task_tokens(task, before))
+        self.history.append(task.tokens)
+        del self.history[:-6]
+
+    def _retract(self, which: int) -> None:
+        task = self._chosen(which)
+        if task is not None and task.running and task.decoding:
+            self.engine.retract(task)
+
+    def _chosen(self, which: int) -> Task | None:
+        tasks = self.engine.tasks
+        return tasks[which % len(tasks)] if tasks else None
+
+    # What the model makes of it
+
+    def _before(self, task: Task, computed: int) -> Before:
+        """Tokens computed, tokens that are the tree's, whether it may insert, and how many were
+        counted: before the tree hears of the request."""
+        req = task.req
+        protected = req.cache_protected_len
+        visible = self.model.visible(task.user, task.plain, task.tokens[:computed])
+        may_insert = req.cache_scope != "none" and visible >= protected
+        return computed, protected, may_insert, req.counted_to
+
+    def _follow(self, task: Task, before: Before, tokens: array[int]) -> None:
+        _, protected, may_insert, counted = before
+        model, req = self.model, task.req
+        kept_out = req.cache_scope == "none"
+        if may_insert and kept_out and not self.evictions:
+            raise ModelError("a request that sees its prefix must be able to insert")
+        first_time = counted is None
+        if kept_out and first_time:
+            tokens = tokens[:protected]
+        if not may_insert and not kept_out:
+            raise ModelError("a request that lost sight of its prefix must keep out")
+        if not kept_out:
+            model.insert(task.user, task.plain, tokens, confined=stays_private(req))
+        if first_time or not kept_out:
+            model.count(task.user, task.plain, tokens, counted, int(not task.returned))
+        if not kept_out and not stays_private(req):
+            model.promote(task.user, task.plain, tokens)
+        if first_time and self.setting.mode == "selective":
+            self._follow_demotion(task, tokens)
+
+    def _follow_demotion(self, task: Task, tokens: array[int]) -> None:
+        may, must = self.model.suspects(task.plain, tokens)
+        if not may:
+            return
+        now = self.engine.pages()
+        for place in sorted(may, key=lambda place: len(place[1])):
+            seen = now.get(place)
+            if seen is not None and not seen.public:
+                self.model.demoted(place, now, ban=True)
+                return
+            if place in must and seen is not None:
+                raise ModelError("a probed page must become private")
+
+    # Transfers, evictions, operators
+
+    def _land(self, writes: int, loads: int) -> None:
+        self.engine.land(writes, loads)
+
+    def _evict(self, tokens: int) -> None:
+        self.engine.evict(tokens + 1)
+
+    def _evict_host(self, tokens: int) -> None:
+        self.engine.evict_host(tokens + 1)
+
+    def _prefix(self, which: int) -> array[int]:
+        stem, symbols = PREFIXES[which]
+        return self._spell(STEMS[stem][:symbols])
+
+    def _publish(self, which: int) -> None:
+        prefix = self._prefix(which)
+        if len(prefix) >= self.setting.page_size:
+            self.engine.cache.publish(prefix)
+            self.model.publish(prefix)
+
+    def _withdraw(self, which: int) -> None:
+        prefix = self._prefix(which)
+        whole = tuple(prefix[: len(prefix) // self.setting.page_size * self.setting.page_size])
+        if whole not in self.model.published:
+            return
+        self.engine.cache.withdraw(prefix)
+        tops: list[Place] = self.model.withdraw(prefix)
+        now = self.engine.pages()
+        for top in tops:
+            self.model.demoted(top, now, ban=False)
+
+    def _erase(self, user: int) -> None:
+        self.engine.cache.erase(USERS[user])
+        self.model.erase(USERS[user])
+
+    def _flush(self) -> None:
+        if not any(task.running for task in self.engine.tasks):
+            self.engine.flush()
+            self.model.flush()
+
+
+def task_tokens(task: Task, before: Before) -> array[int]:
+    """What the request has offered to the tree."""
+    return task.tokens[: before[0]]
