@@ -13,10 +13,24 @@ RULES = (*NUMBERS, *CREDENTIALS, *PEOPLE)
 
 
 def find(text: str, start: int = 0) -> list[Finding]:
-    """All that the rules find from ``start`` on, in order. What is before is only context."""
+    """All that the rules find from ``start`` on, in order. What is before is only context.
+
+    What is a part of something longer that is sure is not named again: an IBAN has digits that
+    some country would take for a telephone number.
+    """
     searched = Text(text, start)
-    found = {finding for rule in RULES for finding in rule.findings(searched)}
-    return sorted(found, key=lambda finding: (finding.start, finding.end, finding.kind))
+    # A dictionary, so that of rules that find the same the first one names it.
+    spans = {
+        (one.start, -one.end, one.sure): one
+        for rule in reversed(RULES)
+        for one in rule.findings(searched)
+    }
+    found, sure_to = [], -1
+    for _, one in sorted(spans.items()):
+        if one.end > sure_to:
+            found.append(one)
+            sure_to = one.end if one.sure else sure_to
+    return found
 
 
 class Rules:

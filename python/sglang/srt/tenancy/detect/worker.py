@@ -59,6 +59,8 @@ def _scanner(setup: wire.Setup) -> scan.Scanner:
     if setup.model is not None:
         from sglang.srt.tenancy.detect.model import Model
 
+        # No text needs it, and on a host without a GPU its native library often does not load.
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
         finders.append(Model(setup.model))
     return scan.Scanner(setup.vocabulary, finders, excerpts=setup.excerpts)
 
