@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 import matplotlib
+import psutil
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -118,7 +119,8 @@ def _rate(work: Any, size: int) -> float:
 
 
 def cost(model: Path, requests: int, at_once: int) -> dict[str, Any]:
-    """Milliseconds to the first token: medians for each detector, of pairs in turn."""
+    """Milliseconds to the first token: medians for each detector, of pairs in turn. And what a
+    request costs the processor, in the HTTP process and in the detector's (start included)."""
     flags = ("--enable-tenant-cache", "--max-total-tokens", "32768", "--admin-api-key", "sk-bench")
     with (
         Server(model, *flags, "--tenant-detector", "none") as without,
@@ -128,17 +130,22 @@ def cost(model: Path, requests: int, at_once: int) -> dict[str, Any]:
         servers = dict(zip(DETECTORS, (without, with_it), strict=True))
         chance = random.Random(0)
         times: dict[str, list[float]] = {name: [] for name in DETECTORS}
+        before = dict.fromkeys(DETECTORS, 0.0)
         for number in range(-10, requests):
             prompts = [_prompt(chance) for _ in range(at_once)]
             order = DETECTORS if number % 2 else DETECTORS[::-1]
+            if number == 0:
+                before = {name: _cpu(servers[name].running.popen.pid) for name in DETECTORS}
             for name in order:
                 url = servers[name].url
                 seen = list(pool.map(lambda prompt, url=url: _first_token(url, prompt), prompts))
                 if number >= 0:  # the first ones warm up
                     times[name] += seen
+        after = {name: _cpu(servers[name].running.popen.pid) for name in DETECTORS}
         detector = httpx.get(
             f"{with_it.url}/tenant/detector", headers={"Authorization": "Bearer sk-bench"}
         ).json()["detector"]
+        detector_cpu = _cpu(detector["pid"])
     medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
     differences = [b - a for a, b in zip(times["none"], times["rules"], strict=True)]
     return {
@@ -148,8 +155,21 @@ def cost(model: Path, requests: int, at_once: int) -> dict[str, Any]:
         "p90_ms": {name: round(statistics.quantiles(v, n=10)[8], 3) for name, v in times.items()},
         "median_of_differences_ms": round(statistics.median(differences), 3),
         "interval_95_ms": _interval(differences),
+        "http_process_cpu_ms": {
+            name: round(1000 * (after[name] - before[name]) / len(differences), 3)
+            for name in DETECTORS
+        },
+        "detector_cpu_ms": round(
+            1000 * detector_cpu / max(1, detector["counts"].get("judged", 0)), 3
+        ),
         "judged": detector["counts"].get("judged", 0),
     }
+
+
+def _cpu(pid: int) -> float:
+    """Seconds that a process has computed: other load on the machine does not add to them."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def _interval(values: Sequence[float]) -> list[float]:
