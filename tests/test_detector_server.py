@@ -152,7 +152,7 @@ def test_a_dead_detector_stops_no_request(asker: Asker) -> None:
     until(lambda: shared(asker, "chat", prompt) >= 300)
 
 
-JUDGED = ("--tenant-detector-judge", "--enable-priority-scheduling", "--log-requests")
+JUDGED = ("--tenant-detector-judge", "--enable-priority-scheduling")
 
 
 def test_the_served_model_is_asked_and_leaves_no_trace(tiny_model: Path) -> None:

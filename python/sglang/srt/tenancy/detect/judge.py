@@ -1,7 +1,7 @@
 """The third tier: the served model is asked about what the first two leave open.
 
-It sees the words around a hint, never a whole prompt. Its requests leave nothing in the cache
-and in no log, come last where the scheduler knows priorities, and go one at a time.
+It sees the words around a hint, never a whole prompt. Its requests leave nothing in the cache,
+come last where the scheduler knows priorities, and go one at a time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class Judge:
             rid=f"judge-{uuid.uuid4().hex}",
             user_id=JUDGE,
             cache_scope="none",
-            no_logs=True,
             priority=self._last(),
         )
         reply = await anext(self._manager.generate_request(request, None))
