@@ -15,6 +15,7 @@ from sglang.srt.server_args import prepare_server_args
 
 ON = ["--enable-tenant-cache"]
 ISOLATED = [*ON, "--tenant-mode", "isolated"]
+VTC = [*ON, "--schedule-policy", "vtc"]
 KEYS = '[users.alice]\nkeys = ["sk-alice"]\n'
 GATEWAY = '[gateway]\nkeys = ["sk-gateway"]\n'
 
@@ -33,6 +34,15 @@ FLAGS = {
     "--tenant-mode": ["--tenant-mode", "isolated"],
     "--tenant-anonymous": ["--tenant-anonymous", "reject"],
     "--tenant-config": ["--tenant-config", "users.toml"],
+    "--schedule-policy vtc": ["--schedule-policy", "vtc"],
+    "--tenant-output-weight": [*ON, "--tenant-output-weight", "3"],
+    "--tenant-dlpm-quantum": [*VTC, "--tenant-dlpm-quantum", "100"],
+    "--tenant-dlpm-quantum: 0": [*ON, "--schedule-policy", "dlpm", "--tenant-dlpm-quantum", "0"],
+    "--tenant-input-weight: nan": [*VTC, "--tenant-input-weight", "nan"],
+    "--tenant-cached-weight: -1": [*VTC, "--tenant-cached-weight", "-1"],
+    "both 0": [*VTC, "--tenant-input-weight", "0", "--tenant-output-weight", "0"],
+    "--enable-priority-scheduling": [*VTC, "--enable-priority-scheduling"],
+    "--pp-size 2": [*VTC, "--pp-size", "2"],
     "--tenant-header: 'a b'": [*ISOLATED, "--tenant-header", "a b"],
     "--grpc-port": [*ISOLATED, "--grpc-port", "50051"],
     "--speculative-algorithm": [*ISOLATED, "--speculative-algorithm", "NGRAM"],
@@ -51,7 +61,7 @@ def own_environment() -> Iterator[None]:
 
 @pytest.mark.parametrize("named", FLAGS)
 def test_flags_are_refused_by_name(tiny_model: Path, named: str) -> None:
-    with pytest.raises(ValueError, match="tenant") as refused:
+    with pytest.raises(ValueError, match=r"tenant|schedule") as refused:
         prepare_server_args(["--model-path", str(tiny_model), *FLAGS[named]])
     assert named in str(refused.value)
 

@@ -30,6 +30,7 @@ def two_ranks(tiny_model: Path) -> Iterator[Asker]:
         tiny_model,
         *(*ISOLATED, "--tp-size", "2", "--max-total-tokens", str(POOL)),
         *("--enable-hierarchical-cache", "--hicache-ratio", "8"),
+        *("--schedule-policy", "dlpm", "--tenant-dlpm-quantum", "200"),
         env={"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1"},
     ) as server:
         yield Asker(server)
@@ -48,6 +49,20 @@ def test_ranks_evict_and_load_back_for_the_owner(two_ranks: Asker, tiny_model: P
     back = two_ranks.generate(text=prompt, user_id=alice)
     assert back["meta_info"]["cached_tokens_details"]["host"] >= 200
     assert is_greedy(tiny_model, list(prompt.encode()), back["output_ids"])
+
+
+def test_ranks_take_turns_alike(two_ranks: Asker) -> None:
+    """Ranks that chose different requests would hang, or say something else."""
+    users = [fresh_user() for _ in range(4)]
+    beginnings = [fresh_prompt(60) for _ in users]
+
+    def ask(number: int) -> int:
+        text = beginnings[number % 4] + fresh_prompt(20)
+        reply = two_ranks.generate(text=text, user_id=users[number % 4])
+        return int(reply["meta_info"]["completion_tokens"])
+
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(ask, range(120))) == [4] * 120
 
 
 def test_ranks_keep_nothing_of_scope_none(two_ranks: Asker) -> None:
@@ -86,6 +101,7 @@ def replicas(tiny_model: Path, config_file: Path) -> Iterator[Server]:
         tiny_model,
         *(*ISOLATED, "--dp-size", "2", "--tokenizer-worker-num", "2"),
         *("--max-total-tokens", "4096", "--tenant-config", str(config_file)),
+        *("--schedule-policy", "vtc"),
     ) as server:
         yield server
 
@@ -132,7 +148,8 @@ def test_every_http_process_knows_the_keys(replicas: Server) -> None:
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda asker: asker.generate(**routed), [alice, bob] * 10))
     assert [cached(reply) for reply in replies[::2]] == [149] * 10
-    assert cached(replies[1]) < 16
+    # Bob's first to be served finds nothing; which that is depends on the way through HTTP.
+    assert min(cached(reply) for reply in replies[1::2]) < 16
 
 
 def test_without_an_admin_key_operators_endpoints_are_shut(replicas: Server) -> None:

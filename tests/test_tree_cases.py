@@ -9,7 +9,11 @@ import pytest
 from support.engine import Engine, Setting, Task
 from support.trees import start_group
 
-from sglang.srt.tenancy.cache.node import walk
+from sglang.srt.mem_cache.base_prefix_cache import EvictParams
+from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache.node import DISPLACED, Node, walk
+from sglang.srt.tenancy.cache.verdicts import Judged
+from sglang.srt.tenancy.ownership import namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages
@@ -475,4 +479,107 @@ def test_a_user_is_erased_while_a_request_of_theirs_runs(host: bool) -> None:
     assert found(on, "ann") == [0]
     assert on.find("ben", own("ben")) == 12
     assert on.cache.displaced_tokens() == 0
+    on.drain()
+
+
+# Verdicts
+
+
+def judge(on: Engine, user: str, prompt: array[int], harmless: int, **how: Any) -> None:
+    key = RadixKey(prompt, namespace(user, None))
+    on.cache.judge(key, harmless, how.get("sensitive"))
+    on.check()
+
+
+def judging(**changes: Any) -> Engine:
+    on = engine(**changes)
+    on.cache.verdicts = Judged()
+    return on
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_a_late_verdict_promotes_what_it_covers(host: bool) -> None:
+    on = judging(host=host)
+    for user in ("ann", "ben"):
+        serve(on, user, COMMON + own(user))
+        on.land(99, 99)
+    assert found(on, "ann", "ben", "cyn") == [40, 40, 0]
+    judge(on, "ben", COMMON + own("ben"), 22)  # a page that is not wholly judged stays private
+    assert found(on, "ann", "ben", "cyn") == [40, 40, 20]
+    judge(on, "ann", COMMON + own("ann"), 52)
+    assert found(on, "ann", "ben", "cyn") == [40, 40, 40]
+    assert found(on, "ann", "cyn", prompt=COMMON + own("ann")) == [52, 40]
+    on.drain()
+
+
+def test_what_is_sensitive_never_becomes_public_whoever_judges_it() -> None:
+    on = judging()
+    for user in ("ann", "ben"):
+        serve(on, user, COMMON + own(user))
+    judge(on, "ann", COMMON, 10, sensitive=10)
+    judge(on, "ben", COMMON, 40)
+    assert found(on, "ann", "ben", "cyn") == [40, 40, 8]
+    on.cache.evict(EvictParams(num_tokens=10_000))
+    for user in ("ann", "ben", "cyn"):
+        serve(on, user, COMMON)
+        judge(on, user, COMMON, 40)
+    assert found(on, "ann", "dan") == [40, 8]
+    on.drain()
+
+
+def test_a_verdict_on_what_is_gone_does_nothing() -> None:
+    on = judging()
+    judge(on, "ann", COMMON, 40)
+    serve(on, "ann", COMMON)
+    serve(on, "ben", COMMON)
+    assert found(on, "cyn") == [0]
+    on.drain()
+
+
+# Storage
+
+
+def fetched(on: Engine, anchor: Node, user: str, tokens: array[int]) -> int:
+    """Pages that storage had, as upstream hangs them below the node they were fetched for.
+    Returns the tokens that were dropped."""
+    slots = on.cache.token_to_kv_pool_host.alloc(len(tokens))
+    key = RadixKey(tokens, namespace(user, None))
+    dropped = int(on.cache._insert_helper_host(anchor, key, slots, ["name"] * 99))
+    on.cache.token_to_kv_pool_host.free(slots[:dropped])
+    anchor.release_host()
+    on.cache.check_hicache_events()
+    on.cache.sanity_check()
+    return dropped
+
+
+def test_fetched_pages_are_private_to_who_asked() -> None:
+    on = engine(host=True)
+    serve(on, "ann", COMMON[:20])
+    on.land(99, 99)
+    anchor = next(iter(on.cache.root_node.children.values()))
+    anchor.protect_host()
+    assert fetched(on, anchor, "ann", COMMON[20:]) == 0
+    task = on.new_task("ann", COMMON + own("ann"))
+    task.req.init_next_round_input(on.cache)
+    assert (len(task.req.prefix_indices), task.req.host_hit_length) == (20, 20)
+    stranger = on.new_task("ben", COMMON + own("ben"))
+    stranger.req.init_next_round_input(on.cache)
+    assert (len(stranger.req.prefix_indices), stranger.req.host_hit_length) == (0, 0)
+
+
+def test_pages_fetched_for_a_node_that_was_merged_away_are_dropped() -> None:
+    on = engine(host=True)
+    serve(on, "ann", COMMON[:20])
+    on.land(99, 99)
+    anchor = next(iter(on.cache.root_node.children.values()))
+    anchor.protect_host()  # as upstream does while the fetch is under way
+    host = on.cache.token_to_kv_pool_host
+    serve(on, "ben", COMMON[:20])
+    on.land(99, 99)
+    assert holders(on) == {"": 20}
+    assert anchor.state & DISPLACED
+    before = host.available_size()
+    assert fetched(on, anchor, "ann", COMMON[20:]) == 20
+    assert host.available_size() >= before
+    assert host.size - host.available_size() == sum(on.cache.host_order.sizes.values())
     on.drain()

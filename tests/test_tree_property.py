@@ -8,19 +8,17 @@ import os
 import subprocess
 import sys
 from array import array
-from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis.stateful import run_state_machine_as_test
 from support.engine import Engine, Setting
+from support.machine import Plays, many
 from support.model import Model, ModelError
-from support.play import Play, failure, random_play
 from support.replay import digests
-from support.shrink import shrink
 from support.trees import start_group
 
 STEPS = 120
-SEEDS = range(48)
 REPLAYED = (0, 3, 5, 8, 11, 14)
 TESTS = Path(__file__).parent
 
@@ -30,25 +28,11 @@ def _group(tmp_path_factory: pytest.TempPathFactory) -> None:
     start_group(tmp_path_factory.mktemp("group"))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_tree_does_as_the_model_says(seed: int) -> None:
-    setting, steps = random_play(seed, STEPS)
-    fault = failure(setting, steps)
-    if fault is not None:
-        shortest = shrink(steps, lambda candidate: failure(setting, candidate))
-        pytest.fail(f"{fault}\n{setting!r}\n{shortest!r}")
-
-
-def test_the_plays_above_reach_everything() -> None:
-    """Or they would prove little."""
-    counts: Counter[str] = Counter()
-    for seed in SEEDS[:24]:
-        setting, steps = random_play(seed, STEPS)
-        play = Play(setting)
-        play.run(steps)
-        counts.update(play.engine.cache.counts)
-        counts["loaded"] += play.engine.loaded
-        counts["evictions"] += play.evictions
+def test_the_tree_does_as_the_model_says() -> None:
+    Plays.reached.clear()
+    run_state_machine_as_test(Plays, settings=many(80, 100))
+    # Or it would prove little.
+    assert Plays.reached["steps"] > 3000, Plays.reached
     for event in (
         "promotions",
         "demotions",
@@ -60,7 +44,7 @@ def test_the_plays_above_reach_everything() -> None:
         "loaded",
         "evictions",
     ):
-        assert counts[event] > 5, (event, counts)
+        assert Plays.reached[event] > 5, (event, Plays.reached)
 
 
 def test_another_process_decides_the_same() -> None:

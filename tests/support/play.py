@@ -1,13 +1,12 @@
 """A play: a list of steps, done by an engine and followed by the model.
 
 A step is a tuple of a name and small integers, so that a list of them can be made at random,
-shrunk, written to a file and played again on another tree.
+shortened, and played again on another tree.
 """
 
 from __future__ import annotations
 
 import random
-import traceback
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,11 +33,11 @@ MOST_TASKS = 6
 
 
 # What is done how often, and the numbers that a step of this name has.
-_SPEC = (len(USERS), len(EXTRA_KEYS), len(SCOPES), 7, 15, len(CHUNKS), 3)
+SPEC = (len(USERS), len(EXTRA_KEYS), len(SCOPES), 7, 15, len(CHUNKS), 3)
 STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
-    "start": (12, _SPEC),
-    "serve": (18, _SPEC),
-    "peek": (5, _SPEC),
+    "start": (12, SPEC),
+    "serve": (18, SPEC),
+    "peek": (5, SPEC),
     "step": (18, (MOST_TASKS, 2)),
     "decode": (8, (MOST_TASKS, 12, 2)),
     "finish": (12, (MOST_TASKS,)),
@@ -50,7 +49,8 @@ STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
     "erase": (2, (len(USERS),)),
     "flush": (2, ()),
     "evict": (12, (60,)),
-    "evict_host": (12, (60,)),
+    "evict_host": (8, (60,)),
+    "evict_and_return": (4, SPEC),
 }
 
 
@@ -60,14 +60,14 @@ def random_steps(rng: random.Random, number: int, *, evictions: bool) -> list[St
     steps = []
     for name in chosen:
         step: Step = (name, *map(rng.randrange, STEPS[name][1]))
-        if STEPS[name][1] is _SPEC:  # symbols behind the common beginning
+        if STEPS[name][1] is SPEC:  # symbols behind the common beginning
             step += (tuple(rng.choices((0, 1), k=rng.randrange(5))),)
         steps.append(step)
     return steps
 
 
 # Device tokens that are too few for all tasks: everything is evicted, nothing gets stuck.
-_TIGHT = {1: (240, 480), 4: (160, 320), 16: (512, 1024)}
+TIGHT = {1: (240, 480), 4: (160, 320), 16: (512, 1024)}
 
 
 def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
@@ -87,19 +87,9 @@ def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
         write_policy=rng.choice(("write_through", "write_through", "write_through_selective")),
     )
     if evictions:
-        tight = rng.choice(_TIGHT[page])
+        tight = rng.choice(TIGHT[page])
         setting = replace(setting, device_tokens=tight, host_ratio=rng.choice((1.3, 3.0)))
     return setting, random_steps(rng, steps, evictions=evictions)
-
-
-def failure(setting: Setting, steps: Sequence[Step]) -> str | None:
-    """What goes wrong in a play, in words that tell one fault from another."""
-    try:
-        Play(setting).run(steps)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is to be shrunk
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__} in {at.name}, line {at.lineno}"
-    return None
 
 
 class Play:
@@ -327,6 +317,14 @@ class Play:
 
     def _evict(self, tokens: int) -> None:
         self.engine.evict(tokens + 1)
+
+    def _evict_and_return(self, *spec: Any) -> None:
+        """A prompt that the device has forgotten, and the host has not."""
+        self._serve(*spec)
+        self._land(99, 99)
+        self._evict(self.setting.device_tokens)
+        self._agree()
+        self._serve(*spec)
 
     def _evict_host(self, tokens: int) -> None:
         self.engine.evict_host(tokens + 1)

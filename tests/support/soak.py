@@ -1,6 +1,6 @@
-"""Play for a long time, on all cores, with seeds that nobody has tried.
+"""Play for a long time, on all cores, steps that nobody has tried.
 
-python -m support.soak STEPS [FIRST_SEED]
+python -m support.soak STEPS [SEED]
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import secrets
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
-from support.play import failure, random_play
-from support.shrink import shrink
+import hypothesis
+from hypothesis.stateful import run_state_machine_as_test
+
+from support.machine import Plays, many
 from support.trees import start_group
 
-STEPS_OF_A_PLAY = 160
+STEPS_OF_A_PLAY = 100
+PLAYS_OF_A_ROUND = 20
 
 
 def _start(folder: str) -> None:
@@ -26,33 +30,41 @@ def _start(folder: str) -> None:
     start_group(Path(folder))
 
 
-def _play(seed: int) -> tuple[int, str | None]:
-    setting, steps = random_play(seed, STEPS_OF_A_PLAY)
-    fault = failure(setting, steps)
-    if fault is None:
-        return seed, None
-    shortest = shrink(steps, lambda candidate: failure(setting, candidate))
-    return seed, f"{fault}\n    {setting!r}\n    {shortest!r}"
+def _round(seed: int) -> tuple[int, int, str | None]:
+    """Some plays: the seed, how many steps, and what went wrong."""
+    before = Plays.reached["steps"]
+
+    @hypothesis.seed(seed)
+    class Round(Plays):
+        pass
+
+    try:
+        run_state_machine_as_test(
+            Round, settings=many(PLAYS_OF_A_ROUND, STEPS_OF_A_PLAY, anew=True)
+        )
+    except Exception:  # noqa: BLE001 - whatever it is, it is to be told
+        return seed, 0, traceback.format_exc()
+    return seed, Plays.reached["steps"] - before, None
 
 
 def main() -> None:
-    steps = int(sys.argv[1])
+    wanted = int(sys.argv[1])
     first = int(sys.argv[2]) if len(sys.argv) > 2 else secrets.randbelow(10**9)
-    plays = -(-steps // STEPS_OF_A_PLAY)
     cores = len(os.sched_getaffinity(0))
-    print(f"{plays} plays of {STEPS_OF_A_PLAY} steps on {cores} cores, seeds from {first}")
-    started = shown = time.monotonic()
+    print(f"{wanted:,} steps on {cores} cores, seeds from {first}", flush=True)
+    started, done = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as folder:
         context = multiprocessing.get_context("spawn")
-        with context.Pool(cores, _start, (folder,), maxtasksperchild=500) as pool:
-            seeds = range(first, first + plays)
-            for done, (seed, fault) in enumerate(pool.imap_unordered(_play, seeds, 8), 1):
+        with context.Pool(cores, _start, (folder,)) as pool:
+            seeds = range(first, first + wanted)  # more than enough: a round is many steps
+            for seed, steps, fault in pool.imap_unordered(_round, seeds):
                 if fault is not None:
-                    sys.exit(f"seed {seed}: {fault}")
-                if time.monotonic() - shown > 10 or done == plays:
-                    shown = time.monotonic()
-                    rate = done * STEPS_OF_A_PLAY / (shown - started)
-                    print(f"{done * STEPS_OF_A_PLAY:>9,} steps, {rate:.0f} a second", flush=True)
+                    sys.exit(f"seed {seed}:\n{fault}")
+                done += steps
+                rate = done / (time.monotonic() - started)
+                print(f"{done:>9,} steps, {rate:.0f} a second", flush=True)
+                if done >= wanted:
+                    break
     print("no fault found")
 
 

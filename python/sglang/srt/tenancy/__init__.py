@@ -1,7 +1,8 @@
-"""Who asks, what they own, and what the cache may show them.
+"""Who asks, what they own, whose turn it is, and what the cache may show them.
 
 Rooms, from the door down: ``door`` (HTTP) and ``options`` (flags), ``identity`` and
-``config`` (who is asking), ``selftest`` (proof at start-up), ``registry`` (where the
-scheduler meets the cache), ``ownership`` (what a key belongs to), ``cache`` (the trees).
+``config`` (who is asking), ``limits`` (how much at a time), ``selftest`` (proof at
+start-up), ``registry`` (where the scheduler meets the cache), ``schedule`` (whose turn it
+is), ``ownership`` (what a key belongs to), ``cache`` (the trees).
 Beside the requests: ``detect`` (what a prompt says of somebody).
 """

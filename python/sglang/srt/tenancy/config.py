@@ -5,6 +5,9 @@ require_key = true            # default: true as soon as a key is listed
 [users.alice]
 keys = ["sk-alice"]           # or key_hashes = ["<SHA-256 of the key, 64 hex digits>"]
 weight = 2.0                  # share of memory and service, default 1
+max_running = 8               # limits (limits.py): of a user, or in [default] of all
+max_queued = 32
+tokens_per_minute = 60_000
 
 [public]
 weight = 1.0                  # share of memory of what is public, against all users together
@@ -28,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sglang.srt.tenancy.limits import LIMIT_FIELDS, Limits
 from sglang.srt.tenancy.prefix_source import (
     MAX_PREFIXES,
     PrefixSource,
@@ -56,6 +60,11 @@ class TenantConfig:
     weights: Mapping[str, float] = field(default_factory=dict)
     require_key: bool = False
     public_prefixes: tuple[PrefixSource, ...] = field(default=(), repr=False)
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    default_limits: Limits = field(default_factory=Limits)
+
+    def limits_of(self, user_id: str) -> Limits:
+        return self.limits.get(user_id, self.default_limits)
 
     @property
     def has_keys(self) -> bool:
@@ -82,9 +91,12 @@ class TenantConfig:
 
 
 def _parse(data: dict[str, Any]) -> TenantConfig:
-    _only(data, "", "require_key", "users", "gateway", "public", "public_prefixes")
+    _only(data, "", "require_key", "users", "default", "gateway", "public", "public_prefixes")
+    default = _limits(_table(data, "default"), "default")
+    _only(_table(data, "default"), "default", *sorted(LIMIT_FIELDS))
     holders: dict[str, str] = {}
     weights: dict[str, float] = {}
+    limits: dict[str, Limits] = {}
     for user in _table(data, "users"):
         where = f"users.{user}"
         try:
@@ -92,9 +104,10 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         except IdentityError as error:
             raise ConfigError(str(error)) from None
         entry = _table(data["users"], user, where)
-        _only(entry, where, "keys", "key_hashes", "weight")
+        _only(entry, where, "keys", "key_hashes", "weight", *sorted(LIMIT_FIELDS))
         _hold(holders, user, entry, where)
         weights[user] = _weight(entry.get("weight", 1.0), where)
+        limits[user] = _limits(entry, where, default)
     public = _table(data, "public")
     _only(public, "public", "weight")
     if "weight" in public:
@@ -107,7 +120,7 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         raise ConfigError(f"require_key: {require!r} is neither true nor false")
     if require and not holders:
         raise ConfigError("require_key: true, but no user has a key")
-    return TenantConfig(holders, weights, require, _public_prefixes(data))
+    return TenantConfig(holders, weights, require, _public_prefixes(data), limits, default)
 
 
 def _public_prefixes(data: dict[str, Any]) -> tuple[PrefixSource, ...]:
@@ -129,6 +142,13 @@ def _public_prefixes(data: dict[str, Any]) -> tuple[PrefixSource, ...]:
             raise ConfigError(f"{where}.name: {source.name!r} is there twice; choose another")
         sources[source.name] = source
     return tuple(sources.values())
+
+
+def _limits(entry: dict[str, Any], where: str, default: Limits | None = None) -> Limits:
+    try:
+        return Limits.read(entry, where, default)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _sha256(key: str) -> str:

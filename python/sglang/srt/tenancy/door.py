@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import logging
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -30,9 +31,11 @@ from sglang.srt.tenancy.identity import (
     from_the_server_itself,
     headers_of_the_server_itself,
 )
+from sglang.srt.tenancy.limits import Gate, LimitExceeded, Pass, estimated_tokens
 from sglang.srt.tenancy.user_id import (
     SHARED_ANONYMOUS,
     IdentityError,
+    account_name,
     digest,
     fresh_anonymous,
 )
@@ -64,11 +67,27 @@ _OPERATORS_PATHS = (
     "/load_lora_adapter_from_tensors",
 )
 
+# What computes nothing is not limited. Paths that upstream adds are.
+_FREE_PATHS = (
+    "/tokenize",
+    "/detokenize",
+    "/open_session",
+    "/close_session",
+    "/abort_request",
+    "/parse_function_call",
+    "/separate_reasoning",
+    "/cancel",
+    "/count_tokens",
+    "/api/show",
+    "/tenant/selftest",
+)
+
 
 class Door:
     """ASGI middleware that resolves who asks. Inert until ``open`` finds the feature on."""
 
     resolver: Resolver | None = None
+    gate: Gate | None = None
     admin_api_key: str | None = None
 
     def __init__(self, app: ASGIApp, routes: FastAPI):
@@ -79,23 +98,54 @@ class Door:
         if self.resolver is None or scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        connection = receive
         try:
-            receive = await self._admit(scope, receive, self.resolver)
+            body, receive = await self._admit(scope, receive, self.resolver)
+            entered = await self._enter(scope, body, connection)
         except IdentityError as error:
             await _refusal(error)(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        except ClientGone:
+            return
+        if entered is None:
+            await self.app(scope, receive, send)
+        else:
+            await entered.serve(self.app, scope, receive, send)
 
-    async def _admit(self, scope: Scope, receive: Receive, resolver: Resolver) -> Receive:
+    async def _enter(self, scope: Scope, body: dict[str, Any], connection: Receive) -> Visit | None:
+        """Count the request, or wait until it may come in. None where nothing is limited."""
+        asker = _asker.get()
+        limited = scope["type"] == "websocket" or scope.get("method") in ("POST", "PUT")
+        if self.gate is None or not limited or asker is None or asker.is_the_server_itself:
+            return None
+        if scope["path"].rstrip("/").endswith(_FREE_PATHS):
+            return None
+        prompts = _prompts_of(asker, body)
+        tokens = estimated_tokens(body, prompts.total())
+        entering = asyncio.ensure_future(self.gate.enter(prompts, tokens))
+        try:
+            if body:  # it has been read: the next message can only be that the client is gone
+                await _or_gone(entering, connection)
+            ticket = await entering
+        except (ClientGone, asyncio.CancelledError):
+            if entering.done() and not entering.cancelled() and not entering.exception():
+                self.gate.leave(entering.result())
+            raise
+        return Visit(self.gate, ticket, background=body.get("background") is True)
+
+    async def _admit(
+        self, scope: Scope, receive: Receive, resolver: Resolver
+    ) -> tuple[dict[str, Any], Receive]:
+        """The body, as far as it was read, and a receive that gives it again."""
         if scope["path"].startswith(_OPEN_PATHS) or scope.get("method") == "OPTIONS":
-            return receive
+            return {}, receive
         headers = scope["headers"]
         level = self._auth_level(scope)
         if level is not AuthLevel.NORMAL:
             # Where users hold keys, no user may flush, reload or abort for all.
             if level is AuthLevel.ADMIN_FORCE or resolver.config.has_keys:
                 self._require_admin(scope)
-            return receive
+            return {}, receive
         # Without a body (GET /v1/responses/ID) the query makes the claim.
         body = _take_claims(scope)
         if scope.get("method") in ("POST", "PUT"):
@@ -104,7 +154,7 @@ class Door:
         if isinstance(asker.user_ids, tuple):
             _check_count(asker.user_ids, _prompts_in(body))
         _asker.set(asker)
-        return receive
+        return body, receive
 
     def _auth_level(self, scope: Scope) -> AuthLevel:
         if scope["type"] != "http":
@@ -154,6 +204,9 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
     config = TenantConfig.load(options.tenant_config) if options.tenant_config else TenantConfig()
     resolver = Resolver(config, options.tenant_header, options.tenant_anonymous)
     Door.resolver = resolver
+    Door.gate = Gate(
+        lambda user: resolver.config.limits_of(user), getattr(options, "tokenizer_worker_num", 1)
+    )
     Door.admin_api_key = getattr(options, "admin_api_key", None)
     # Imported here: with the feature off, the server has no endpoint more than upstream.
     from sglang.srt.entrypoints.http_server import get_global_state
@@ -222,14 +275,21 @@ async def _read(
 
 
 def _refusal(error: IdentityError) -> ASGIApp:
-    kind = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
+    kind = {
+        400: "invalid_request_error",
+        401: "authentication_error",
+        403: "permission_error",
+        429: "rate_limit_error",
+    }
     detail = {
         "message": str(error),
         "type": kind[error.status_code],
         "param": error.param,
         "code": error.status_code,
     }
-    headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else None
+    headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else {}
+    if isinstance(error, LimitExceeded):
+        headers["Retry-After"] = str(error.retry_after)
     response = JSONResponse({"error": detail}, status_code=error.status_code, headers=headers)
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
@@ -239,6 +299,99 @@ def _refusal(error: IdentityError) -> ASGIApp:
             await response(scope, receive, send)
 
     return refuse
+
+
+class ClientGone(Exception):
+    """The client closed the connection while its request waited at the door."""
+
+
+async def _or_gone(entering: asyncio.Future[Pass], connection: Receive) -> None:
+    """Wait for the gate, or until the client is gone. Raises ClientGone."""
+    gone = asyncio.ensure_future(connection())
+    try:
+        either: set[asyncio.Future[Any]] = {entering, gone}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not entering.done():
+            raise ClientGone
+    finally:
+        gone.cancel()
+        if not entering.done():
+            entering.cancel()
+            await asyncio.wait({entering})
+
+
+class Visit:
+    """One request behind the door: it is over when its last byte is sent, or it broke off."""
+
+    def __init__(self, gate: Gate, ticket: Pass, *, background: bool):
+        self.gate = gate
+        self.ticket = ticket
+        self.background = background
+        self.status = 0
+        self.complete = False
+        self.reply = b""  # kept only of background responses: it names the task
+
+    async def serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+            elif message["type"] == "http.response.body":
+                self._sent(message)
+
+        try:
+            await app(scope, receive, watched)
+        finally:
+            if not self.complete:
+                self.gate.leave(self.ticket)
+
+    def _sent(self, message: Message) -> None:
+        if self.background:
+            self.reply += message.get("body", b"")
+        if message.get("more_body", False):
+            return
+        self.complete = True
+        task = self._still_running() if self.background and self.status < 400 else None
+        if task is None:
+            self.gate.leave(self.ticket)
+        else:
+            task.add_done_callback(lambda _: self.gate.leave(self.ticket))
+
+    def _still_running(self) -> asyncio.Task[Any] | None:
+        """The task that upstream answers a background response in."""
+        try:
+            name = f"create_{orjson.loads(self.reply)['id']}"
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return None
+        return next((task for task in asyncio.all_tasks() if task.get_name() == name), None)
+
+
+def _prompts_of(asker: Asker, body: dict[str, Any]) -> Counter[str | None]:
+    """How many prompts of each user a request brings, answers to one prompt counted singly."""
+    sampling = body.get("sampling_params")
+    answers = body.get("n") or (sampling.get("n") if isinstance(sampling, dict) else 1)
+    if isinstance(answers, bool) or not isinstance(answers, int) or answers < 1:
+        answers = 1  # the handler refuses it
+    users = asker.user_ids
+    if not isinstance(users, tuple):
+        return Counter({users: _prompts_in(body) * answers})
+    return Counter({user: count * answers for user, count in Counter(users).items()})
+
+
+def settle(finished: bool, obj: GenerateReqInput | EmbeddingReqInput, meta: dict[str, Any]) -> None:
+    """Spend what a request used, when it ends. To be called with each of the engine's outputs.
+
+    One that its client gave up before its prompt was computed tells no tokens: then it is
+    charged for what it asked. One that the server refused is charged nothing.
+    """
+    if Door.gate is None or not finished or isinstance(obj, EmbeddingReqInput):
+        return
+    prompt = meta.get("prompt_tokens")
+    if prompt is None:
+        refused = "status_code" in (meta["finish_reason"] or {})
+        held = {"text": obj.text, "input_ids": obj.input_ids}
+        prompt = 0 if refused else estimated_tokens(held, 1)
+    Door.gate.spend(account_name(obj.user_id), prompt + meta.get("completion_tokens", 0))
 
 
 def stamp(obj: GenerateReqInput | EmbeddingReqInput, options: TenantOptions) -> None:

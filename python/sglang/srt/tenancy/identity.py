@@ -42,6 +42,7 @@ class Asker:
 
     user_ids: UserIds
     cache_scope: str | None = None
+    is_the_server_itself: bool = False
 
     @property
     def owner(self) -> str:
@@ -65,7 +66,7 @@ class Resolver:
         """Raises IdentityError: 400 malformed, 401 unknown caller, 403 somebody else's name."""
         scope = _cache_scope(body)
         if from_the_server_itself(headers):
-            return Asker(_claimed(body), scope)
+            return Asker(_claimed(body), scope, is_the_server_itself=True)
         users = self._vouched_for(bearer(headers), headers, body) or _claimed(body)
         if self.anonymous == "reject" and None in _each(users):
             raise IdentityError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import re
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 
 # The name under which upstream's registry of cache backends knows ours.
 BACKEND = "tenant"
+
+# What --schedule-policy takes besides upstream's own.
+FAIR_POLICIES = ["vtc", "dlpm"]
+
+_FAIR_FLAGS = {
+    "tenant_input_weight": FAIR_POLICIES,
+    "tenant_cached_weight": FAIR_POLICIES,
+    "tenant_output_weight": FAIR_POLICIES,
+    "tenant_dlpm_quantum": ["dlpm"],
+}
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -106,6 +117,28 @@ class TenantOptions:
         ),
     ] = False
 
+    tenant_input_weight: A[
+        float,
+        Arg(help="--schedule-policy vtc or dlpm: service that a prompt token counts for."),
+    ] = 1.0
+    tenant_cached_weight: A[
+        float,
+        Arg(
+            help="vtc, dlpm: service that a prompt token counts for that was found in the cache. "
+            "It computes nothing, but it holds memory for as long as the request runs."
+        ),
+    ] = 0.1
+    tenant_output_weight: A[
+        float, Arg(help="vtc, dlpm: service that a token of an answer counts for.")
+    ] = 2.0
+    tenant_dlpm_quantum: A[
+        float,
+        Arg(
+            help="dlpm: service that each user gets before anybody gets more. Larger: more cache "
+            "hits in a row; smaller: stricter turns."
+        ),
+    ] = 4096.0
+
 
 FIELDS = [field.name for field in dataclasses.fields(TenantOptions)]
 
@@ -133,6 +166,7 @@ def check(args: ServerArgs) -> None:
     if not args.enable_tenant_cache:
         _refuse_stray_flags(args)
         return
+    _check_schedule(args)
     for clash in _clashes(resolved_view(args)):
         raise ValueError(f"--enable-tenant-cache does not work with {clash}")
     _check_numbers(args)
@@ -152,6 +186,38 @@ def _refuse_stray_flags(args: ServerArgs) -> None:
     for field in dataclasses.fields(TenantOptions):
         if getattr(args, field.name) != field.default:
             raise ValueError(f"{flag(field.name)} does nothing without --enable-tenant-cache")
+    if args.schedule_policy in FAIR_POLICIES:
+        raise ValueError(
+            f"--schedule-policy {args.schedule_policy} needs --enable-tenant-cache: "
+            "without it no request has a user"
+        )
+
+
+def _check_schedule(args: ServerArgs) -> None:
+    policy = args.schedule_policy
+    for field, policies in _FAIR_FLAGS.items():
+        value = getattr(args, field)
+        if policy not in policies and value != getattr(TenantOptions, field):
+            wanted = " or ".join(policies)
+            raise ValueError(f"{flag(field)} does nothing without --schedule-policy {wanted}")
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{flag(field)}: {value} is no number of 0 or more")
+    if args.tenant_dlpm_quantum == 0:
+        raise ValueError("--tenant-dlpm-quantum: 0 serves nobody; give a number above 0")
+    if args.tenant_input_weight == args.tenant_output_weight == 0:
+        raise ValueError(
+            "--tenant-input-weight and --tenant-output-weight are both 0: then nothing is "
+            "counted; give one of them a number above 0"
+        )
+    if policy in FAIR_POLICIES:
+        for clash, applies in {
+            "--enable-priority-scheduling: whose turn it is cannot have two answers": (
+                args.enable_priority_scheduling
+            ),
+            f"--pp-size {args.pp_size}: pipeline stages are untested": args.pp_size > 1,
+        }.items():
+            if applies:
+                raise ValueError(f"--schedule-policy {policy} does not work with {clash}")
 
 
 def _check_numbers(args: ServerArgs) -> None:

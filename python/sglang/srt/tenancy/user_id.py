@@ -45,6 +45,13 @@ def check_user_id(value: Any, field: str) -> str:
     )
 
 
+def account_name(user_id: str | None) -> str:
+    """All that come without a name share one account: namelessness earns no turn of its own."""
+    if user_id is None or user_id.startswith("?"):
+        return SHARED_ANONYMOUS
+    return user_id
+
+
 def fresh_anonymous() -> str:
     """A user that nobody else will ever be."""
     return f"?{uuid.uuid4().hex}"

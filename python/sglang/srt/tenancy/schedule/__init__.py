@@ -1,0 +1,1 @@
+"""Whose turn it is: fair scheduling policies, and what they charge."""

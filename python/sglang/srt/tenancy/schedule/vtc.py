@@ -1,0 +1,77 @@
+"""Virtual token counter ("Fairness in Serving Large Language Models", OSDI 2024).
+
+The turn is of the user whose counter is least, and of that user's oldest request. A user
+who comes back to wait is lifted to the least counter of those who wait: absence saves
+nothing up. Of two users who both wait all the time, the one who got more got at most
+``2 * max(input weight * longest prompt, output weight * tokens that fit in memory)`` more.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush, heapreplace
+from typing import Any
+
+from sglang.srt.tenancy.schedule.accounts import Account, Ticket
+from sglang.srt.tenancy.schedule.policy import FairPolicy
+
+Turn = tuple[float, int, Account]  # counter, arrival of the oldest request
+
+
+class VirtualTokenCounter(FairPolicy):
+    """``--schedule-policy vtc``"""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        # One valid entry per waiting account, ``account.turn``. Counters only rise, but for
+        # repayments: an entry that has become too low is set right when it comes up.
+        self._heap: list[Turn] = []
+
+    def _floor(self) -> float:
+        ticket = self._choose()
+        if ticket is not None:
+            return ticket.account.counter
+        return self._last.counter if self._last else 0.0
+
+    def _choose(self) -> Ticket | None:
+        heap = self._heap
+        while heap:
+            entry = heap[0]
+            account = entry[2]
+            head = _head(account) if account.turn is entry else None
+            if head is None:
+                if account.turn is entry:
+                    account.turn = None
+                heappop(heap)
+            elif entry[:2] == (account.counter, head.arrival):
+                return head
+            else:
+                account.turn = (account.counter, head.arrival, account)
+                heapreplace(heap, account.turn)
+        return None
+
+    def _add(self, ticket: Ticket) -> None:
+        account = ticket.account
+        account.queue.append(ticket)
+        if account.turn is None:
+            self._add_turn(account)
+
+    def _take(self, ticket: Ticket) -> None:
+        ticket.account.queue.popleft()
+
+    def _put_back(self, ticket: Ticket) -> None:
+        ticket.account.queue.appendleft(ticket)
+        self._add_turn(ticket.account)
+
+    def _add_turn(self, account: Account) -> None:
+        head = _head(account)
+        if head is not None:
+            account.turn = (account.counter, head.arrival, account)
+            heappush(self._heap, account.turn)
+
+
+def _head(account: Account) -> Ticket | None:
+    """The oldest of its waiting requests."""
+    queue = account.queue
+    while queue and not queue[0].waiting:
+        queue.popleft()
+    return queue[0] if queue else None

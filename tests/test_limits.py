@@ -1,0 +1,243 @@
+"""Limits per user at the door: who is let in, who waits, who is told when to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sglang.srt.tenancy.config import ConfigError, TenantConfig
+from sglang.srt.tenancy.limits import Gate, LimitExceeded, Limits, Pass, estimated_tokens
+from sglang.srt.tenancy.user_id import IdentityError
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def gate(clock: Clock | None = None, processes: int = 1, **limits: int) -> Gate:
+    return Gate(lambda user: Limits(**limits), processes, clock or Clock())
+
+
+async def enter(
+    gate: Gate, user: str | None = "alice", prompts: int = 1, tokens: float = 0
+) -> Pass:
+    return await gate.enter({user: prompts}, tokens)
+
+
+def is_empty(gate: Gate) -> bool:
+    return all(not (s.running or s.waiters or s.used) for s in gate.standings.values())
+
+
+async def turns_of_the_loop() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_those_who_wait_come_in_their_order() -> None:
+    full = gate(max_running=2, max_queued=2)
+    passes = [await enter(full) for _ in range(2)]
+    order: list[int] = []
+
+    async def wait(number: int) -> Pass:
+        entered = await enter(full)
+        order.append(number)
+        return entered
+
+    waiting = [asyncio.create_task(wait(number)) for number in range(2)]
+    await turns_of_the_loop()
+    assert order == []
+    with pytest.raises(LimitExceeded) as refused:
+        await enter(full)
+    assert (refused.value.status_code, refused.value.param) == (429, "max_queued")
+    await enter(full, "bob")  # others do not notice
+    full.leave(passes[0])
+    full.leave(passes[0])  # twice is once
+    await turns_of_the_loop()
+    assert order == [0]
+    full.leave(passes[1])
+    await turns_of_the_loop()
+    assert order == [0, 1]
+    for task in waiting:
+        full.leave(task.result())
+    assert full.standings["alice"].running == 0
+
+
+async def test_nobody_waits_where_none_may() -> None:
+    full = gate(max_running=1, max_queued=0)
+    await enter(full)
+    with pytest.raises(LimitExceeded, match=r"max_queued: .* retry in 1 s"):
+        await enter(full)
+
+
+async def test_what_could_never_come_in_is_no_429() -> None:
+    with pytest.raises(IdentityError) as refused:
+        await enter(gate(max_running=4), prompts=5)
+    assert refused.value.status_code == 400
+
+
+async def test_the_nameless_are_one_user() -> None:
+    full = gate(max_running=1, max_queued=0)
+    await enter(full, None)
+    with pytest.raises(LimitExceeded):
+        await enter(full, None)
+
+
+async def test_a_batch_of_several_users_counts_for_each() -> None:
+    full = gate(max_running=2)
+    ticket = await full.enter({"alice": 2, "bob": 1}, 0)
+    with pytest.raises(LimitExceeded):
+        await full.enter({"alice": 1, "carol": 1}, 0)
+    assert {user: s.running for user, s in full.standings.items() if s.running} == {
+        "alice": 2,
+        "bob": 1,
+    }
+    full.leave(ticket)
+    assert is_empty(full)
+
+
+async def test_tokens_wear_off_within_the_minute() -> None:
+    clock = Clock()
+    metered = gate(clock, tokens_per_minute=600)
+    ticket = await enter(metered, tokens=500)
+    metered.leave(ticket)
+    metered.spend("alice", 660)  # what it really was
+    with pytest.raises(LimitExceeded) as refused:
+        await enter(metered)
+    assert refused.value.param == "tokens_per_minute"
+    assert refused.value.retry_after == 6
+    await enter(metered, "bob")
+    clock.seconds += refused.value.retry_after + 0.001
+    await enter(metered)
+
+
+async def test_processes_share_a_limit() -> None:
+    one_of_three = gate(processes=3, max_running=4, max_queued=0)
+    await enter(one_of_three, prompts=2)
+    with pytest.raises(LimitExceeded):
+        await enter(one_of_three)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_breaks_off_leaves_nothing_behind(seed: int) -> None:
+    rng = random.Random(seed)
+    clock = Clock()
+    full = gate(clock, max_running=3, max_queued=4, tokens_per_minute=6000)
+    inside: list[Pass] = []
+    entering: list[asyncio.Task[Pass]] = []
+    waited = refused = broken = 0
+    for _ in range(2000):
+        clock.seconds += 0.01
+        action = rng.random()
+        if action < 0.5:
+            entering.append(asyncio.create_task(enter(full, rng.choice("ab"), 1, 5)))
+        elif action < 0.75 and inside:
+            full.leave(inside.pop(rng.randrange(len(inside))))
+        elif entering:
+            broken += 1
+            rng.choice(entering).cancel()
+        if rng.random() < 0.7:
+            await asyncio.sleep(0)
+        for task in [task for task in entering if task.done()]:
+            entering.remove(task)
+            if task.cancelled():
+                continue
+            if task.exception():
+                assert isinstance(task.exception(), LimitExceeded)
+                refused += 1
+            else:
+                inside.append(task.result())
+        waited += any(s.waiters for s in full.standings.values())
+        for standing in full.standings.values():
+            assert standing.running <= 3
+            assert standing.queued <= 4
+    for task in entering:
+        task.cancel()
+    for ended in await asyncio.gather(*entering, return_exceptions=True):
+        if isinstance(ended, Pass):
+            inside.append(ended)
+    for ticket in inside:
+        full.leave(ticket)
+    assert min(waited, refused, broken) > 0
+    assert is_empty(full)
+
+
+async def test_idle_users_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    busy = gate(clock, max_running=1, tokens_per_minute=60)
+    busy._look_at = 10
+    monkeypatch.setattr("sglang.srt.tenancy.limits.IDLE_USERS", 10)
+    for number in range(100):
+        busy.leave(await enter(busy, f"u{number}", tokens=1))
+        clock.seconds += 1
+    assert len(busy.standings) <= 22
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"input_ids": [1, 2, 3]}, 3),
+        ({"prompt": [1, 2, 3]}, 3),
+        ({"text": "x" * 40}, 10),
+        ({"text": ["x" * 40, "x" * 80]}, 15),
+        ({"input_ids": [[1, 2], [3, 4]]}, 2),
+        ({"messages": [{"role": "user", "content": "x" * 36}]}, 10),
+        ({"messages": [{"content": [{"type": "text", "text": "x" * 36}]}]}, 10),
+        ({"messages": [{"content": [{"image_url": {"url": "x" * 4000}}]}]}, 0),
+        ({"input": "x" * 40, "max_output_tokens": 5}, 10),
+        ({}, 0),
+        ({"text": None, "messages": [[[None]]]}, 0),
+    ],
+)
+def test_estimates(body: dict[str, Any], tokens: float) -> None:
+    prompts = len(body["text"]) if isinstance(body.get("text"), list) else 1
+    if body.get("input_ids") == [[1, 2], [3, 4]]:
+        prompts = 2
+    assert estimated_tokens(body, prompts) == tokens
+
+
+def load(tmp_path: Path, text: str) -> TenantConfig:
+    path = tmp_path / "tenants.toml"
+    path.write_text(text)
+    return TenantConfig.load(str(path))
+
+
+def test_users_inherit_the_default(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        """
+        [default]
+        max_running = 8
+        max_queued = 0
+        tokens_per_minute = 60_000
+        [users.alice]
+        max_running = 16
+        """,
+    )
+    assert config.limits_of("alice") == Limits(16, 0, 60_000)
+    assert config.limits_of("bob") == Limits(8, 0, 60_000)
+    assert load(tmp_path, "").limits_of("bob") == Limits()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[default]\nmax_running = 0", "default.max_running"),
+        ("[default]\nmax_queued = 3", "default.max_queued"),
+        ("[default]\ntokens_per_minute = 1.5", "default.tokens_per_minute"),
+        ("[users.alice]\nmax_running = true", "users.alice.max_running"),
+        ("[users.alice]\nmax_running = 'x'", "users.alice.max_running"),
+        ("[default]\nkeys = ['k']", "default.keys"),
+        ("default = 3", "default"),
+    ],
+)
+def test_bad_limits_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=r"tenants\.toml: ") as refused:
+        load(tmp_path, text)
+    assert named in str(refused.value)
