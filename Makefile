@@ -16,10 +16,10 @@ DEVICE = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches python -type f ! -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo install test test-fast soak bench-tree lint clean
+.PHONY: help serve demo install test test-fast soak bench-tree bench-detector lint clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 serve: $(INSTALLED) ## Serve a model on PORT, to many users (PORT= HOST= MODEL= ARGS=)
 	@exec $(BIN)/python scripts/serve.py --host $(HOST) --port $(PORT) $(if $(MODEL),--model $(MODEL)) -- $(ARGS)
@@ -40,6 +40,9 @@ soak: $(TESTABLE) ## Try the tree with SOAK_STEPS random steps, other ones each 
 
 bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results (ARGS=--quick)
 	$(BIN)/python benchmarks/tree.py $(ARGS)
+
+bench-detector: $(BENCHABLE) ## Measure the detector: speed, what it finds, and what it costs requests
+	$(BIN)/python benchmarks/detector.py
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .

@@ -26,6 +26,7 @@ def server(tiny_model: Path) -> Iterator[Server]:
         *("--admin-api-key", ADMIN_KEY, "--max-total-tokens", str(POOL)),
         *("--enable-hierarchical-cache", "--hicache-ratio", "2"),
         *("--tenant-epoch-requests", "8", "--enable-metrics"),
+        *("--tenant-detector", "none"),
     ) as server:
         yield server
 

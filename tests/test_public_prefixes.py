@@ -64,6 +64,7 @@ def server(tiny_model: Path, config_file: Path) -> Iterator[Server]:
         *("--enable-tenant-cache", "--tenant-mode", "selective", "--enable-cache-report"),
         *("--admin-api-key", ADMIN_KEY, "--tenant-config", str(config_file)),
         *("--dp-size", "2", "--tokenizer-worker-num", "2", "--page-size", str(PAGE)),
+        *("--tenant-detector", "none"),
         *("--max-total-tokens", "4096", "--chat-template", str(template)),
     ) as server:
         yield server

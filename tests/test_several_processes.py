@@ -181,3 +181,22 @@ def reload(server: Server, config_file: Path, config: str) -> None:
     while server.log.count(said) < before + 2:
         assert time.monotonic() < deadline, f"not twice in the log: {said}"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "flags", [("--tp-size", "2"), ("--dp-size", "2", "--tokenizer-worker-num", "2")]
+)
+def test_verdicts_reach_every_rank(tiny_model: Path, flags: tuple[str, ...]) -> None:
+    """Three users make a prompt public, on the rank that served them."""
+    on = ("--enable-tenant-cache", "--enable-cache-report", "--max-total-tokens", "8192")
+    with Server(tiny_model, *on, *flags) as server:
+        asker, prompt = Asker(server), fresh_prompt(400)
+        routed: dict[str, Any] = {"routed_dp_rank": 0} if "--dp-size" in flags else {}
+        deadline = time.monotonic() + 60
+        for _ in range(3):
+            asker.generate(text=prompt, user_id=fresh_user(), **routed)
+        while cached(asker.generate(text=prompt, user_id=fresh_user(), **routed)) < 300:
+            assert time.monotonic() < deadline, "not in time"
+        if routed:
+            routed["routed_dp_rank"] = 1
+            assert cached(asker.generate(text=prompt, user_id=fresh_user(), **routed)) == 0

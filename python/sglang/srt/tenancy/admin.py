@@ -9,6 +9,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.messages import (
     Erase,
     ListPrefixes,
@@ -41,6 +42,7 @@ def add_routes(app: FastAPI) -> None:
     for method, path, endpoint in (
         ("GET", "/tenant/stats", stats),
         ("GET", "/tenant/tree", tree),
+        ("GET", "/tenant/detector", detector),
         ("GET", "/tenant/public_prefixes", list_prefixes),
         ("POST", "/tenant/public_prefixes", publish),
         ("DELETE", "/tenant/public_prefixes", withdraw),
@@ -100,6 +102,11 @@ async def tree(request: Request) -> dict[str, Any]:
     plane = plane_of(request.app)
     order = Tree(_number(request, "depth", *_DEPTH), _number(request, "nodes", *_NODES))
     return {"mode": plane.mode, "replicas": await plane.ask(order)}
+
+
+async def detector(request: Request) -> dict[str, Any]:
+    """What the detector of the HTTP process that answers did so far: numbers only."""
+    return {"detector": service.stats()}
 
 
 async def list_prefixes(request: Request) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class Channel:
             del self._open[message.rid]
         return _answers(replies)
 
+    def tell(self, order: Order) -> None:
+        """Send an order whose answers nobody waits for."""
+        self._send(TenantControl(rid=uuid.uuid4().hex, order=order))
+
     def receive(self, reply: TenantControlReply) -> None:
         """One rank's reply; to an order that nobody waits for any more, it is dropped."""
         pending = self._open.get(reply.rid or "")

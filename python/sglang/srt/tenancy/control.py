@@ -7,10 +7,12 @@ the order's content and the tree alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache import report
+from sglang.srt.tenancy.extra_keys import qualified
 from sglang.srt.tenancy.messages import (
     Configure,
     Erase,
@@ -34,11 +36,15 @@ class Control:
     """Carries out orders on one rank's tree.
 
     ``cache``: a TenantRadixCache or TenantHiRadixCache. ``rank``: its data-parallel rank.
+    ``qualify``: what the scheduler still does to a request's ``extra_key``.
     """
 
-    def __init__(self, cache: Any, rank: int = 0):
+    def __init__(
+        self, cache: Any, rank: int = 0, qualify: Callable[[Any], None] = lambda request: None
+    ):
         self._cache = cache
         self._rank = rank
+        self._qualify = qualify
         self.prefixes = PrefixTable(
             cache.page_size,
             publish=lambda tokens: cache.publish(tokens),
@@ -69,7 +75,10 @@ class Control:
         return totals | {"public_prefixes": len(self.prefixes)}
 
     def _verdict(self, order: Verdict) -> Answer:
-        key = RadixKey(order.tokens, namespace(order.owner, order.extra_key))
+        # As Req and the scheduler make it for a request.
+        request = SimpleNamespace(extra_key=qualified(order.lora_id, order.extra_key))
+        self._qualify(request)
+        key = RadixKey(order.tokens, namespace(order.owner, request.extra_key))
         self._cache.judge(key, order.harmless, order.sensitive)
         return {}
 
@@ -109,5 +118,6 @@ def _listen(_: None, scheduler: Any) -> None:
     if scheduler.server_args.enable_tenant_cache:
         ps = scheduler.ps
         rank = ps.attn_dp_rank if scheduler.server_args.enable_dp_attention else ps.dp_rank
-        control = Control(scheduler.tree_cache, rank or 0)
+        qualify = scheduler._maybe_namespace_elastic_radix_cache
+        control = Control(scheduler.tree_cache, rank or 0, qualify)
         scheduler._request_dispatcher += TypeBasedDispatcher([(TenantControl, control)])

@@ -209,8 +209,10 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
     )
     Door.admin_api_key = getattr(options, "admin_api_key", None)
     # Imported here: with the feature off, the server has no endpoint more than upstream.
+    from sglang.srt.entrypoints.http_server import get_global_state
     from sglang.srt.tenancy.access_log import hide_users
     from sglang.srt.tenancy.admin import add_routes
+    from sglang.srt.tenancy.detect import service as detector
     from sglang.srt.tenancy.plane import plane_of
     from sglang.srt.tenancy.reload import Reloader
     from sglang.srt.tenancy.selftest import prove_at_startup, server_stops_on_failure
@@ -230,6 +232,7 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
     with server_stops_on_failure(app, "Public prefixes not published"):
         await plane.configure(config)
     await prove_at_startup(app, options)
+    await detector.start(plane, get_global_state().tokenizer_manager, options)
 
 
 def _take_claims(scope: Scope) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Verdict(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A detector's word on one request's tokens.
 
     ``harmless``: so many of the first hold nothing sensitive. ``sensitive``: index of the first
-    token that does. ``extra_key``: upstream's, which the request came with.
+    token that does. ``extra_key`` and ``lora_id``: upstream's, as the request left with them.
     """
 
     owner: str
@@ -80,6 +80,7 @@ class Verdict(msgspec.Struct, frozen=True, tag=True, array_like=True):
     tokens: Tokens
     harmless: int
     sensitive: int | None = None
+    lora_id: str | None = None
 
 
 class Erase(msgspec.Struct, frozen=True, tag=True, array_like=True):

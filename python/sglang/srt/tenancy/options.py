@@ -77,13 +77,25 @@ class TenantOptions:
         Arg(help="Admitted requests to an epoch; the window is this epoch and the one before."),
     ] = 1024
     tenant_detector: A[
-        Literal["none", "off-trust-all"],
+        Literal["none", "rules", "off-trust-all"],
         Arg(
-            help="selective: who says what is harmless. none: nobody, only registered prefixes "
-            "become public. off-trust-all: everything is taken for harmless; for benchmarks, "
-            "and for prompts that nobody minds sharing."
+            help="selective: who says what is harmless. rules: patterns for numbers, keys, names "
+            "and the like that find nothing. none: nobody, only registered prefixes become public. "
+            "off-trust-all: everything is taken for harmless; for benchmarks, and for prompts that "
+            "nobody minds sharing."
         ),
-    ] = "none"
+    ] = "rules"
+    tenant_detector_model: A[
+        str | None,
+        Arg(
+            help="Folder of a token-classification checkpoint that reads each prompt after the "
+            "rules; on the CPU, in the detector's process."
+        ),
+    ] = None
+    tenant_detector_judge: A[
+        bool,
+        Arg(help="Ask the served model itself about what rules and model leave open."),
+    ] = False
     tenant_rdr_threshold: A[
         float,
         Arg(
@@ -162,6 +174,7 @@ def check(args: ServerArgs) -> None:
         raise ValueError(f"--tenant-header: {args.tenant_header!r} is not a header name")
     if args.tenant_config:
         _check_config(args)
+    _check_detector(args)
     # Before the other processes start: they inherit it.
     from sglang.srt.tenancy.user_id import process_key
 
@@ -223,6 +236,31 @@ def _check_numbers(args: ServerArgs) -> None:
             f"--tenant-rdr-threshold: {args.tenant_rdr_threshold} is no ratio; give 0 to 1 "
             "(0 never demotes)"
         )
+
+
+def _check_detector(args: ServerArgs) -> None:
+    for field in ("tenant_detector_model", "tenant_detector_judge"):
+        if not getattr(args, field):
+            continue
+        if args.tenant_detector != "rules":
+            raise ValueError(
+                f"{flag(field)} reads what the rules leave, but --tenant-detector is "
+                f"{args.tenant_detector}; use --tenant-detector rules"
+            )
+        if args.tenant_mode != "selective":
+            raise ValueError(
+                f"{flag(field)} does nothing in --tenant-mode {args.tenant_mode}; "
+                "use --tenant-mode selective"
+            )
+    if args.tenant_detector_judge and args.skip_tokenizer_init:
+        raise ValueError(
+            "--tenant-detector-judge asks in text, which --skip-tokenizer-init leaves without a "
+            "tokenizer; drop one of them"
+        )
+    if args.tenant_detector_model:
+        from sglang.srt.tenancy.detect.model import check_folder
+
+        check_folder(args.tenant_detector_model)
 
 
 def _check_config(args: ServerArgs) -> None:

@@ -32,6 +32,10 @@ class ControlPlane:
         """Each replica's answer. Raises Refused."""
         return await self._channel.ask(order)
 
+    def tell(self, order: Order) -> None:
+        """Have every replica carry out an order that none refuses."""
+        self._channel.tell(order)
+
     async def publish(self, source: PrefixSource) -> dict[str, Any]:
         """Register a prefix for an operator's request. Raises Refused, SourceError."""
         self.require_selective()

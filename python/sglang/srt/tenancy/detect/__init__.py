@@ -1,0 +1,1 @@
+"""What a prompt says about somebody: found here, in a process of its own, beside the requests."""
