@@ -171,3 +171,11 @@ def test_the_waiting_queue_does_not_mix_users(engine: Engine) -> None:
 def test_namespaces_never_collide_and_never_show_their_owner() -> None:
     assert Namespace("a", "bc") != Namespace("ab", "c") != Namespace("a", None)
     assert "alice" not in f"{Namespace('alice', None)} {Namespace('alice', None)!r}"
+
+
+def test_a_request_that_was_never_adopted_leaves_nothing(engine: Engine) -> None:
+    """Upstream ends a request whose session is gone before it has a user."""
+    engine.request = lambda user, prompt, scope=None: Req("r", "", prompt, SamplingParams())  # type: ignore[method-assign]
+    assert engine.serve("alice", PROMPT) == 0
+    assert engine.free_slots() == SIZE
+    assert engine.cache.total_size() == 0

@@ -53,5 +53,9 @@ def stays_private(req: Req) -> bool:
 
 
 def keeps_out_of_tree(req: Req) -> bool:
-    """Whether nothing that this request computes may be inserted, on any tier."""
-    return bool(req.cache_scope == "none")
+    """Whether nothing that this request computes may be inserted, on any tier.
+
+    Nor may anything of a request without a user: upstream ends some, whose session is gone,
+    before they are adopted.
+    """
+    return req.user_id is None or bool(req.cache_scope == "none")

@@ -153,10 +153,11 @@ class Requests(Sharing):
     def _settle(self, req: Req, last: Node, inserted: RadixKey | None) -> None:
         """Count a request, and let what it inserted (if it did) become public, or private."""
         # The scheduler comes here many times for a request: each node hears of it once.
-        first_time = req.counted_to is None
+        counted = getattr(req, "counted_to", None)
+        first_time = counted is None
         if first_time:
             self.clock.admit()
-        req.counted_to = self._visit(last, req.user_id or "", req.counted_to or 0)
+        req.counted_to = self._visit(last, req.user_id or "", counted or 0)
         if self.options.tenant_mode != "selective":
             return
         if inserted is not None and not stays_private(req):
