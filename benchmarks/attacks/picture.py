@@ -1,0 +1,6 @@
+def draw(r, p):
+    pass
+
+
+def draw_times(r, p):
+    pass
