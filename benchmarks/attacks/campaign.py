@@ -136,6 +136,7 @@ def _recovery(how: str, result: Recovery) -> dict[str, Any]:
         "places": result.places,
         "found": result.found,
         "share": result.share,
+        "by_luck": result.by_luck,
         "requests": result.requests,
         "requests_per_token": result.requests_per_token,
         "separation": asdict(result.separation) if result.wrong and result.right else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from serving.client import Refused
 
@@ -62,7 +63,7 @@ async def _attempt(
     scene: Scene, claim: str, victim: str | None, key: str | None, salt: str | None
 ) -> Forgery:
     bound = victim == BOUND_VICTIM
-    own_salt = {} if salt is None else {"extra_key": salt}
+    own_salt: dict[str, Any] = {} if salt is None else {"extra_key": salt}
     works = refused = 0
     for _ in range(TRIES):
         prompt = scene.prompts.fresh(TOKENS + 1)

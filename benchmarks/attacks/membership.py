@@ -7,7 +7,7 @@ order, so that nothing but the cache can tell them apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from serving.client import Answer, Prompt
@@ -33,12 +33,14 @@ class Probes:
         (self.hot if kind is HOT else self.cold).append(answer)
 
     def by_time(self, family: int = 1) -> Separation:
-        return separation([-a.ttft for a in self.hot], [-a.ttft for a in self.cold], family=family)
+        return self._separation(lambda answer: -answer.ttft, family)
 
     def by_count(self, family: int = 1) -> Separation:
-        return separation(
-            [a.cached for a in self.hot], [a.cached for a in self.cold], family=family
-        )
+        return self._separation(lambda answer: answer.cached, family)
+
+    def _separation(self, score: Callable[[Answer], float], family: int) -> Separation:
+        hot, cold = ([score(answer) for answer in each] for each in (self.hot, self.cold))
+        return separation(hot, cold, family=family)
 
 
 async def by_length(scene: Scene) -> dict[int, Probes]:

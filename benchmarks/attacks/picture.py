@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -33,7 +34,7 @@ def draw(results: Results, path: Path) -> None:
     _host_tier(axes[1, 0], results)
     _colluding(axes[1, 1], results)
     _monitor(axes[1, 2], results)
-    handles = [plt.Line2D([], [], color=COLOURS[name], lw=6, label=name) for name in results]
+    handles = [Line2D([], [], color=COLOURS[name], lw=6, label=name) for name in results]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     figure.suptitle("What an attacker learns of other users' prompts", fontsize=16)
     figure.savefig(path, dpi=110)

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from scipy.stats import binomtest
 from serving.separation import Separation, separation
 
 from attacks.scene import ATTACKER, VICTIMS, Scene
@@ -51,6 +52,11 @@ class Recovery:
     requests: int = 0
     right: list[float] = field(default_factory=list)
     wrong: list[float] = field(default_factory=list)
+
+    @property
+    def by_luck(self) -> float:
+        """The chance that guessing finds as many places as were found, or more."""
+        return float(binomtest(self.found, self.places, self.chance, "greater").pvalue)
 
     @property
     def share(self) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 TOLD = 0.95  # AUC from which an attack counts as working
 TIMED_FROM = 64  # tokens of a prefix whose prefill can be felt
+LUCK = 0.001  # chance of guessing as well, below which it is no luck
 FEW = 30  # probes below which a timing is not judged
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -74,8 +75,8 @@ def _closed(result: Mapping[str, Any]) -> Iterator[Judged]:
         str(tier["from_host"]),
         (tier["from_host"] == 0 and tier["owner_from_host"] > 0),
     )
-    whole = sum(recovery["whole"] for recovery in result["recovery"])
-    yield "no secret recovered", str(whole), whole == 0
+    luck = min(recovery["by_luck"] for recovery in result["recovery"])
+    yield "no piece of a secret recovered but by luck", f"p {luck:.2g}", luck > LUCK
     below = [c for c in result["collusion"] if c["accounts"] < 3]
     told = sum(c["confirmed"] for c in below)
     yield "nothing confirmed to fewer accounts than the threshold", str(told), told == 0
@@ -86,6 +87,10 @@ def _closed(result: Mapping[str, Any]) -> Iterator[Judged]:
         f"{bound}, {free}",
         (bound == 0 and free > 0),
     )
+
+
+def _interval(separation: Mapping[str, Any]) -> str:
+    return f"[{separation['low']:.2f}, {separation['high']:.2f}]"
 
 
 def _of(part: int, whole: int) -> str:
@@ -108,14 +113,12 @@ def summary(result: Mapping[str, Any]) -> str:
         time, count = each["by_time"], each["by_count"]
         lines.append(
             f"  {length:>4} tokens: AUC by time {time['auc']:.3f} "
-            f"[{time['low']:.2f}, {time['high']:.2f}], TPR {time['tpr']:.2f} FPR {time['fpr']:.2f}, "
+            f"{_interval(time)}, TPR {time['tpr']:.2f} FPR {time['fpr']:.2f}, "
             f"KS p {time['ks_p']:.2g}; by cached_tokens {count['auc']:.3f}; first token "
             f"{-1e3 * time['median_hit']:.0f} / {-1e3 * time['median_miss']:.0f} ms"
         )
     null = result["null"]["by_time"]
-    lines.append(
-        f"  nobody said it: AUC by time {null['auc']:.3f} [{null['low']:.2f}, {null['high']:.2f}]"
-    )
+    lines.append(f"  nobody said it: AUC by time {null['auc']:.3f} {_interval(null)}")
     trials = [*result["counted"], result["chat"]]
     confirmed = sum(t["confirmed"] for t in trials)
     lines.append(f"  guesses confirmed: {_of(confirmed, sum(t['right_guesses'] for t in trials))}")

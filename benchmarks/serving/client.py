@@ -91,7 +91,7 @@ class Client:
                     first = first or time.perf_counter()
                     last = line
         done = time.perf_counter()
-        chunk = json.loads(last[6:]) if last else {"error": "no chunk"}
+        chunk: dict[str, Any] = json.loads(last[6:]) if last else {"error": "no chunk"}
         if first is None or "meta_info" not in chunk:
             raise Refused(200, str(chunk.get("error", chunk)))
         return _answer(chunk["meta_info"], first - started, done - started, done)
