@@ -15,6 +15,7 @@ import aiohttp
 Prompt = Sequence[int] | str
 
 REQUEST_SECONDS = 300.0
+FLUSH_SECONDS = 60.0
 
 
 class Refused(RuntimeError):
@@ -44,8 +45,9 @@ class Answer:
 class Client:
     """Sends requests to one server. To be used in an ``async with`` statement."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, admin_key: str | None = None) -> None:
         self.url = url
+        self._admin = {"Authorization": f"Bearer {admin_key}"} if admin_key else {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Client:
@@ -112,19 +114,21 @@ class Client:
         return int(details.get("cached_tokens") or 0)
 
     async def flush(self) -> None:
-        """Empty the cache on all tiers."""
-        await self._settled("/flush_cache")
-
-    async def _settled(self, path: str) -> None:
-        # Refused while a request is being cleaned up after.
-        deadline = time.monotonic() + 60.0
+        """Empty the cache on all tiers. Raises Refused where the server stays busy."""
+        deadline = time.monotonic() + FLUSH_SECONDS
         while True:
-            async with self.http.post(path) as response:
+            async with self.http.post("/flush_cache", headers=self._admin) as response:
                 if response.status == 200:
                     return
-                if time.monotonic() > deadline:
+                # Refused while the last request is being cleaned up after.
+                if response.status != 400 or time.monotonic() > deadline:
                     raise Refused(response.status, await response.text())
             await asyncio.sleep(0.05)
+
+    async def tenant_stats(self) -> dict[str, Any] | None:
+        """What operators see of owners and promotions; None from a server that has no such."""
+        async with self.http.get("/tenant/stats", headers=self._admin) as response:
+            return dict(await response.json()) if response.status == 200 else None
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         async with self.http.post(path, json=body) as response:
