@@ -9,8 +9,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
-# The scripts are programs, not a package; tests use what they are made of.
-sys.path.append(str(REPOSITORY / "scripts"))
+# The scripts and benchmarks are programs, not packages; tests use what they are made of.
+sys.path += [str(REPOSITORY / "scripts"), str(REPOSITORY / "benchmarks")]
 
 import demo_model  # noqa: E402
 

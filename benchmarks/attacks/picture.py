@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,10 @@ def _colluding(axis: Axes, results: Results) -> None:
     for name, result in results.items():
         for content, style in (("plain", "-o"), ("flagged", ":s")):
             cases = [c for c in result["collusion"] if c["content"] == content]
+            told = [(c["confirmed"] - c["false"]) / c["guesses"] for c in cases]
             axis.plot(
                 [c["accounts"] for c in cases],
-                [(c["confirmed"] - c["false"]) / c["guesses"] for c in cases],
+                list(accumulate(told, max)),  # nobody has to use all of their accounts
                 style,
                 color=COLOURS[name],
                 markersize=5,

@@ -10,7 +10,7 @@ from serving.client import Client
 from workloads.replay import replay
 from workloads.request import Request, in_passes
 
-from sharing_cost.contenders import EVERYBODY, ROUNDS
+from sharing_cost.contenders import ROUNDS, Contender
 
 COLD, WARM, AT_ONCE = "cold", "warm", "at once"
 STAGES = (COLD, WARM, AT_ONCE)
@@ -20,6 +20,7 @@ async def compare(
     clients: Mapping[str, Client],
     requests: Sequence[Request],
     step: Callable[[], object] = lambda: None,
+    rounds: Sequence[Sequence[Contender]] = ROUNDS,
 ) -> dict[str, dict[str, Any]]:
     """Contender -> stage -> figures. ``clients``: by mode.
 
@@ -27,8 +28,8 @@ async def compare(
     at once, for the throughput.
     """
     passes = dict(zip(STAGES, in_passes(requests), strict=True))
-    results: dict[str, dict[str, Any]] = {contender.name: {} for contender in EVERYBODY}
-    for contenders in ROUNDS:
+    results: dict[str, dict[str, Any]] = {}
+    for contenders in rounds:
         for contender in contenders:
             await clients[contender.mode.name].flush()
         for stage, part in passes.items():
@@ -38,5 +39,7 @@ async def compare(
                     client, part, contender.naming, at_once=stage == AT_ONCE, step=step
                 )
                 stats = await client.tenant_stats() if contender.mode.has_owners else None
-                results[contender.name][stage] = done.figures() | {"tenant_stats": stats}
+                results.setdefault(contender.name, {})[stage] = done.figures() | {
+                    "tenant_stats": stats
+                }
     return results

@@ -47,7 +47,7 @@ def mooncake(path: Path, size: Size, seed: int) -> list[Request]:
     randoms = random.Random(seed)
     users = Zipf(size.users, size.zipf, randoms)
     owners: dict[int, str] = {}
-    requests = []
+    requests: list[Request] = []
     with path.open() as lines:
         for number, line in enumerate(lines, 1):
             if len(requests) == PASSES * size.requests:
