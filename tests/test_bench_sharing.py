@@ -6,6 +6,7 @@ What is asserted are counts of cached tokens, never times: those are for a quiet
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def test_each_pass_begins_at_its_own_start() -> None:
     assert [len(part) for part in passes] == [SMALL.requests] * PASSES
     for part in passes:
         assert part[0].at == 0
-        assert all(a.at <= b.at for a, b in zip(part, part[1:], strict=False))
+        assert all(a.at <= b.at for a, b in itertools.pairwise(part))
 
 
 def mooncake_file(folder: Path, rows: list[dict[str, Any]]) -> Path:

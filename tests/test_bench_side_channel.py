@@ -6,7 +6,6 @@ What is asserted are counts of cached tokens, never times: those are for a quiet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +81,13 @@ def campaign(mode: Mode, folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    yield campaign(UPSTREAM, tmp_path_factory.mktemp("upstream"))
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return campaign(UPSTREAM, tmp_path_factory.mktemp("upstream"))
 
 
 @pytest.fixture(scope="module")
-def selective(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    yield campaign(SELECTIVE, tmp_path_factory.mktemp("selective"))
+def selective(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return campaign(SELECTIVE, tmp_path_factory.mktemp("selective"))
 
 
 def recovered(result: dict[str, Any], how: str) -> dict[str, Any]:
