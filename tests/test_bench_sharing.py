@@ -24,7 +24,7 @@ from workloads.made_up import SHARING, WORKLOADS, make
 from workloads.request import PASSES, Request, Size, in_passes
 from workloads.traces import TraceError, mooncake, read, sharegpt
 
-SMALL = Size(requests=24, users=60, rate=30.0, scale=0.25)
+SMALL = Size(requests=36, users=60, rate=30.0, scale=0.25)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

@@ -23,7 +23,10 @@ WORD_TOKENS = 4
 
 
 async def attack(scene: Scene, device_tokens: int) -> dict[str, Any]:
-    """Run them all, and note the seconds that each took."""
+    """Run them all, and note the seconds that each took.
+
+    Modes in which content that nobody registered can become public get the most guesses.
+    """
     attacks: dict[str, Callable[[], Awaitable[Any]]] = {
         "membership": partial(_membership, scene),
         "null": partial(_null, scene),
@@ -70,9 +73,9 @@ async def _count(scene: Scene) -> list[dict[str, Any]]:
     trials = []
     for length, wanted in scene.effort.trials.items():
         for accounts in (1, len(ACCOUNTS)):
-            # Where guesses are confirmed a few dozen show it.
-            half = wanted // 2 if scene.mode.private else wanted // 8
-            trials.append(_trials(await counted(scene, length, half, accounts)))
+            # A few show that guesses are confirmed, or that nothing ever is public.
+            some = wanted // 2 if scene.mode.promotes else wanted // 8
+            trials.append(_trials(await counted(scene, length, some, accounts)))
     return trials
 
 
@@ -97,8 +100,8 @@ async def _recoveries(scene: Scene) -> list[dict[str, Any]]:
 
 
 async def _monitor(scene: Scene) -> list[dict[str, Any]]:
-    # Where nothing becomes public there is nothing to watch.
-    if scene.mode.private and not scene.mode.promotes:
+    # Where nothing becomes public there is nothing to watch; upstream is for comparison.
+    if scene.mode.has_owners and not scene.mode.promotes:
         return []
     return [asdict(window) for window in await watch(scene)]
 

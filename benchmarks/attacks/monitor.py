@@ -16,7 +16,7 @@ from attacks.membership import Probes
 from attacks.scene import ATTACKER, VICTIMS, Scene
 
 TOKENS = 64
-HOT_PROBES, COLD_PROBES = 32, 16  # to a window
+HOT_PROBES, COLD_PROBES = 32, 12  # to a window
 
 
 @dataclass(frozen=True)

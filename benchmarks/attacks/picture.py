@@ -83,7 +83,7 @@ def _recovered(axis: Axes, results: Results) -> None:
     axis.axhline(chance, color="black", lw=1, ls=":", label="guessing")
     names = [f"{how.split()[0]}s,\n{signal}" for how, signal in cases]
     axis.set_xticks(range(len(cases)), names, fontsize=8)
-    axis.set_ylim(0, 1.05)
+    axis.set_ylim(0, 1.18)
     axis.set_ylabel("share recovered")
     axis.set_title("Secrets in a template, piece by piece")
     axis.legend(loc="upper right", fontsize=8)

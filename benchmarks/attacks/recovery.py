@@ -19,6 +19,7 @@ from attacks.scene import ATTACKER, VICTIMS, Scene
 
 TEMPLATE = 48  # tokens
 BUSY_TOKENS = 768  # of the request behind which candidates queue
+ACCEPT_SECONDS = 60.0
 TAIL = 96  # tokens behind each queued candidate, so that one round serves few of them
 
 Piece = tuple[int, ...]
@@ -110,8 +111,11 @@ async def by_order(
     scene: Scene, known: list[int], candidates: list[Piece]
 ) -> list[tuple[Piece, float]]:
     """The order in which candidates come back that waited behind a long request."""
-    busy = asyncio.create_task(scene.client.ask(scene.prompts.fresh(BUSY_TOKENS), ATTACKER))
-    await asyncio.sleep(0)  # let it be sent first
+    accepted = asyncio.Event()
+    busy = asyncio.create_task(
+        scene.client.ask(scene.prompts.fresh(BUSY_TOKENS), ATTACKER, accepted=accepted)
+    )
+    await asyncio.wait_for(accepted.wait(), ACCEPT_SECONDS)
     answers = await asyncio.gather(
         *(
             scene.client.ask(_guess(scene, known, piece) + scene.prompts.tail(TAIL), ATTACKER)

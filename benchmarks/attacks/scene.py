@@ -44,10 +44,10 @@ FULL = Effort(
     trials={1: 300, 8: 1_800, 64: 300},
     null_probes=40,
     secrets=4,
-    symbols=5,
-    host_probes=16,
-    collusions=8,
-    windows=12,
+    symbols=4,
+    host_probes=12,
+    collusions=5,
+    windows=11,
     chats=20,
 )
 QUICK = Effort(

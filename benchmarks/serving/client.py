@@ -78,9 +78,13 @@ class Client:
         *,
         output: int = 1,
         headers: Mapping[str, str] | None = None,
+        accepted: asyncio.Event | None = None,
         **fields: Any,
     ) -> Answer:
-        """Stream ``output`` tokens from /generate. Raises Refused."""
+        """Stream ``output`` tokens from /generate. Raises Refused.
+
+        ``accepted`` is set when the server has taken the request, long before its first token.
+        """
         body = _body(prompt, output, user) | {"stream": True, **fields}
         started = time.perf_counter()
         first: float | None = None
@@ -88,6 +92,8 @@ class Client:
         async with self.http.post("/generate", json=body, headers=headers) as response:
             if response.status != 200:
                 raise Refused(response.status, await response.text())
+            if accepted is not None:
+                accepted.set()
             async for line in response.content:
                 if line.startswith(b"data: {"):
                     first = first or time.perf_counter()
