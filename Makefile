@@ -14,10 +14,10 @@ DEVICE = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches python -type f ! -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo install test test-fast bench-tree lint clean
+.PHONY: help serve demo install test test-fast bench-tree bench-side-channel bench-sharing lint clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 serve: $(INSTALLED) ## Serve a model on PORT, to many users (PORT= HOST= MODEL= ARGS=)
 	@exec $(BIN)/python scripts/serve.py --host $(HOST) --port $(PORT) $(if $(MODEL),--model $(MODEL)) -- $(ARGS)
@@ -35,6 +35,12 @@ test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
 
 bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results
 	$(BIN)/python benchmarks/tree.py
+
+bench-side-channel: $(BENCHABLE) ## Attack each mode as other users would (8 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/side_channel.py $(ARGS)
+
+bench-sharing: $(BENCHABLE) ## Measure what keeping users apart costs (6 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/sharing.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .
