@@ -92,7 +92,7 @@ async def counted(scene: Scene, length: int, wanted: int, accounts: int) -> Tria
     while len(result.hot) < wanted:
         group = min(BATCH, wanted - len(result.hot))
         hot = [scene.prompts.fresh(length + 1) for _ in range(group)]
-        cold = [scene.prompts.fresh(length + 1) for _ in range(max(1, group // 4))]
+        cold = [scene.prompts.fresh(length + 1) for _ in range(max(2, group // 4))]
         await scene.victims_say(hot)
         guesses = scene.shuffled(hot, cold)
         askers = [ACCOUNTS[number % accounts] for number in range(len(guesses))]

@@ -48,7 +48,13 @@ class Separation:
 
 
 def separation(hits: Scores, misses: Scores, *, family: int = 1) -> Separation:
-    """``family``: how many comparisons are judged together (Bonferroni)."""
+    """``family``: how many comparisons are judged together (Bonferroni).
+
+    Raises ValueError where there are not two hits and two misses: the threshold is learned on
+    one half of them.
+    """
+    if min(len(hits), len(misses)) < 2:
+        raise ValueError(f"{len(hits)} hits and {len(misses)} misses; give two or more of each")
     hot, cold = np.asarray(hits, float), np.asarray(misses, float)
     tpr, fpr = _rates(hot, cold)
     draws = _bootstrap(hot, cold)
