@@ -54,25 +54,25 @@ class Writer:
 
 def system_prompts(writer: Writer) -> Callable[[str], list[int]]:
     """Three applications with a system prompt each, and one private turn behind it."""
-    systems = writer.shelf(3, 512)
+    systems = writer.shelf(3, 448)
     return lambda user: [*systems(), *writer.words(48)]
 
 
 def agents(writer: Writer) -> Callable[[str], list[int]]:
     """One long list of tools; each agent goes on from step to step."""
-    tools = writer.words(640)
+    tools = writer.words(512)
     return lambda user: writer.turn(user, lambda: tools, 48)
 
 
 def documents(writer: Writer) -> Callable[[str], list[int]]:
     """Long documents that everybody reads, and private questions."""
-    texts = writer.shelf(3, 896)
+    texts = writer.shelf(3, 640)
     return lambda user: [*texts(), *writer.words(32)]
 
 
 def few_shot(writer: Writer) -> Callable[[str], list[int]]:
     """Templates of worked examples, and one private case behind them."""
-    templates = writer.shelf(4, 448)
+    templates = writer.shelf(4, 384)
     return lambda user: [*templates(), *writer.words(24)]
 
 

@@ -23,9 +23,9 @@ class Size:
     """``requests`` of each pass, from ``users`` by a Zipf law with exponent ``zipf``, arriving
     as a Poisson process of ``rate`` per second. ``scale`` multiplies the tokens of prompts."""
 
-    requests: int = 32
+    requests: int = 28
     users: int = 200
-    rate: float = 6.0
+    rate: float = 4.5
     zipf: float = 1.0
     scale: float = 1.0
     output: int = 4
