@@ -36,14 +36,17 @@ DEVICE_TOKENS = 24_576
 # served in several rounds; a host tier three times the device.
 SETTINGS = (
     *("--enable-hierarchical-cache", "--hicache-ratio", "3"),
-    *("--max-total-tokens", str(DEVICE_TOKENS), "--chunked-prefill-size", "256"),
-    *("--schedule-policy", "lpm", "--log-level", "warning"),
+    *("--chunked-prefill-size", "256", "--schedule-policy", "lpm"),
+    *("--log-level", "warning"),
 )
 
 
 def main() -> int:
     known = modes()
-    options = _parser(known).parse_args()
+    parser = _parser(known)
+    options = parser.parse_args()
+    if options.url and len(options.modes or ()) != 1:
+        parser.error("--url: say with one --modes which mode that server is in")
     effort = QUICK if options.quick else FULL
     default = [UPSTREAM.name, SELECTIVE.name] if options.quick else list(known)
     chosen = [known[name] for name in options.modes or default]
@@ -52,7 +55,7 @@ def main() -> int:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for mode in chosen:
-            results[mode.name] = _run(mode, effort, options, Path(folder))
+            results[mode.name] = _attacked(mode, effort, options, Path(folder))
             tqdm.write(f"{mode.name}\n{summary(results[mode.name])}\n")
     judged = targets(results)
     print(as_table(judged))
@@ -77,28 +80,46 @@ def _parser(known: dict[str, Mode]) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="few probes: does it run at all?")
     parser.add_argument("--modes", nargs="+", choices=known, metavar="MODE", help=", ".join(known))
     parser.add_argument("--url", help="attack this server instead of starting one")
+    parser.add_argument(
+        "--device-tokens",
+        type=int,
+        default=DEVICE_TOKENS,
+        help="of the server's KV pool: so many push a prompt out to host memory",
+    )
     parser.add_argument("--strict", action="store_true", help="fail where a target is missed")
     parser.add_argument("--model", type=Path, default=Path(".models/bench"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser
 
 
-def _run(mode: Mode, effort: Effort, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _attacked(
+    mode: Mode, effort: Effort, options: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    with _server(mode, options, folder) as url, tqdm(**_bar(mode)) as bar:
+        return asyncio.run(_campaign(url, mode, effort, options, bar))
+
+
+def _server(mode: Mode, options: argparse.Namespace, folder: Path) -> AbstractContextManager[str]:
+    """The server that was named, or one of our own in which two users hold keys."""
+    if options.url:
+        return nullcontext(options.url)
     config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
-    server: AbstractContextManager[str] = (
-        nullcontext(options.url)
-        if options.url
-        else running(Model(options.model), mode, (*SETTINGS, *config))
-    )
-    with server as url, tqdm(desc=mode.name, unit="step", leave=False, disable=None) as bar:
-        return asyncio.run(_campaign(url, mode, effort, bar))
+    size = ("--max-total-tokens", str(options.device_tokens))
+    return running(Model(options.model), mode, (*SETTINGS, *size, *config))
 
 
-async def _campaign(url: str, mode: Mode, effort: Effort, bar: Any) -> dict[str, Any]:
+def _bar(mode: Mode) -> dict[str, Any]:
+    return {"desc": mode.name, "unit": "step", "leave": False, "disable": None}
+
+
+async def _campaign(
+    url: str, mode: Mode, effort: Effort, options: argparse.Namespace, bar: Any
+) -> dict[str, Any]:
     async with Client(url) as client:
-        scene = Scene(client, Prompts(SEED), mode, effort, bar.update)
+        keyed = mode.has_owners and not options.url
+        scene = Scene(client, Prompts(SEED), mode, effort, keyed, bar.update)
         await _warm_up(scene)
-        return await attack(scene, DEVICE_TOKENS)
+        return await attack(scene, options.device_tokens)
 
 
 async def _warm_up(scene: Scene) -> None:

@@ -74,7 +74,8 @@ def campaign(mode: Mode, folder: Path) -> dict[str, Any]:
 
     async def run(url: str) -> dict[str, Any]:
         async with Client(url) as client:
-            return await attack(Scene(client, Prompts(1), mode, EFFORT), DEVICE_TOKENS)
+            scene = Scene(client, Prompts(1), mode, EFFORT, keyed=mode.has_owners)
+            return await attack(scene, DEVICE_TOKENS)
 
     with running(Model(folder / "tiny", "tiny"), mode, (*SETTINGS, *config)) as url:
         return asyncio.run(run(url))

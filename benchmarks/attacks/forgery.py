@@ -50,8 +50,11 @@ class Forgery:
 async def forge(scene: Scene) -> list[Forgery]:
     if not scene.mode.has_owners:
         return [await _attempt(scene, "the victim's salt, in the body", None, None, SALT)]
+    free = await _attempt(scene, "a name without a key", FREE_VICTIM, None, None)
+    if not scene.keyed:
+        return [free]
     return [
-        await _attempt(scene, "a name without a key", FREE_VICTIM, None, None),
+        free,
         await _attempt(scene, "the name of one who has a key, no key", BOUND_VICTIM, None, None),
         await _attempt(
             scene, "the name of one who has a key, another's key", BOUND_VICTIM, ATTACKER_KEY, None

@@ -65,12 +65,14 @@ QUICK = Effort(
 
 @dataclass
 class Scene:
-    """``step`` is called after each small piece of work, for a progress bar."""
+    """``keyed``: the server knows the keys of forgery.CONFIG. ``step`` is called after each
+    small piece of work, for a progress bar."""
 
     client: Client
     prompts: Prompts
     mode: Mode
     effort: Effort
+    keyed: bool = False
     step: Callable[[], object] = lambda: None
 
     async def victims_say(self, secrets: Sequence[Prompt]) -> None:
