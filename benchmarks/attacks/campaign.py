@@ -38,7 +38,12 @@ async def attack(scene: Scene, device_tokens: int) -> dict[str, Any]:
         "forgery": partial(_forgeries, scene),
         "monitor": partial(_monitor, scene),
     }
-    results: dict[str, Any] = {"about": scene.mode.about, "private": scene.mode.private}
+    mode = scene.mode
+    results: dict[str, Any] = {
+        "about": mode.about,
+        "private": mode.private,
+        "detects": mode.detects,
+    }
     seconds = {}
     for name, run in attacks.items():
         started = time.monotonic()

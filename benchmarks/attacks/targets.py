@@ -80,6 +80,10 @@ def _closed(result: Mapping[str, Any]) -> Iterator[Judged]:
     below = [c for c in result["collusion"] if c["accounts"] < 3]
     told = sum(c["confirmed"] for c in below)
     yield "nothing confirmed to fewer accounts than the threshold", str(told), told == 0
+    if result["detects"]:
+        cases = [c for c in result["collusion"] if c["content"] == "flagged"]
+        told = sum(max(0, c["confirmed"] - c["false"]) for c in cases)
+        yield "nothing sensitive told to any number of accounts", str(told), told == 0
     bound = sum(forgery["works"] for forgery in result["forgery"] if forgery["bound"])
     free = sum(forgery["works"] for forgery in result["forgery"] if not forgery["bound"])
     yield (

@@ -37,6 +37,11 @@ class Mode:
         return "--enable-tenant-cache" in self.flags
 
     @property
+    def detects(self) -> bool:
+        """Whether something looks for sensitive content."""
+        return "rules" in self.flags
+
+    @property
     def promotes(self) -> bool:
         """Whether content that nobody registered can become public."""
         return "--tenant-detector" in self.flags
