@@ -16,10 +16,11 @@ DEVICE = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches python -type f ! -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo install test test-fast soak bench-tree bench-detector lint clean
+.PHONY: help serve demo install test test-fast soak bench-tree bench-detector bench-side-channel \
+	bench-sharing lint clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 serve: $(INSTALLED) ## Serve a model on PORT, to many users (PORT= HOST= MODEL= ARGS=)
 	@exec $(BIN)/python scripts/serve.py --host $(HOST) --port $(PORT) $(if $(MODEL),--model $(MODEL)) -- $(ARGS)
@@ -43,6 +44,12 @@ bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/
 
 bench-detector: $(BENCHABLE) ## Measure the detector: speed, what it finds, and what it costs requests
 	$(BIN)/python benchmarks/detector.py
+
+bench-side-channel: $(BENCHABLE) ## Attack each mode as other users would (8 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/side_channel.py $(ARGS)
+
+bench-sharing: $(BENCHABLE) ## Measure what keeping users apart costs (6 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/sharing.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .

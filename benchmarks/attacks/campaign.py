@@ -1,0 +1,151 @@
+"""Every attack on one server, and what came of it as plain data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+from serving.separation import separation
+
+from attacks.collusion import FLAGGED, PLAIN, collude
+from attacks.forgery import forge
+from attacks.membership import Probes, Trials, by_length, chat, counted, from_host, timed
+from attacks.monitor import watch
+from attacks.recovery import Recovery, recover
+from attacks.scene import ACCOUNTS, Scene
+
+NULL_LENGTH = 64
+HANDS = (1, 2, 3, 4)  # accounts of one attacker
+WORD_TOKENS = 4
+
+
+async def attack(scene: Scene, device_tokens: int) -> dict[str, Any]:
+    """Run them all, and note the seconds that each took.
+
+    Modes in which content that nobody registered can become public get the most guesses.
+    """
+    attacks: dict[str, Callable[[], Awaitable[Any]]] = {
+        "membership": partial(_membership, scene),
+        "null": partial(_null, scene),
+        "counted": partial(_count, scene),
+        "chat": partial(_chat, scene),
+        "host_tier": partial(_host_tier, scene, device_tokens),
+        "recovery": partial(_recoveries, scene),
+        "collusion": partial(_collusions, scene),
+        "forgery": partial(_forgeries, scene),
+        "monitor": partial(_monitor, scene),
+    }
+    mode = scene.mode
+    results: dict[str, Any] = {
+        "about": mode.about,
+        "private": mode.private,
+        "detects": mode.detects,
+    }
+    seconds = {}
+    for name, run in attacks.items():
+        started = time.monotonic()
+        results[name] = await run()
+        seconds[name] = round(time.monotonic() - started, 1)
+    return results | {"seconds": seconds}
+
+
+async def _membership(scene: Scene) -> dict[int, Any]:
+    probes = await by_length(scene)
+    return {length: _both(each, len(probes)) for length, each in probes.items()}
+
+
+async def _null(scene: Scene) -> dict[str, Any]:
+    return _both(await timed(scene, NULL_LENGTH, scene.effort.null_probes, said=False), 1)
+
+
+async def _chat(scene: Scene) -> dict[str, Any]:
+    return _trials(await chat(scene))
+
+
+async def _collusions(scene: Scene) -> list[dict[str, Any]]:
+    cases = [(hands, content) for content in (PLAIN, FLAGGED) for hands in HANDS]
+    return [asdict(await collude(scene, hands, content)) for hands, content in cases]
+
+
+async def _forgeries(scene: Scene) -> list[dict[str, Any]]:
+    return [asdict(each) for each in await forge(scene)]
+
+
+async def _count(scene: Scene) -> list[dict[str, Any]]:
+    trials = []
+    for length, wanted in scene.effort.trials.items():
+        for accounts in (1, len(ACCOUNTS)):
+            # A few show that guesses are confirmed, or that nothing ever is public.
+            some = wanted // 2 if scene.mode.promotes else wanted // 8
+            trials.append(_trials(await counted(scene, length, some, accounts)))
+    return trials
+
+
+async def _host_tier(scene: Scene, device_tokens: int) -> dict[str, Any]:
+    tier = await from_host(scene, device_tokens)
+    return _both(tier.probes, 1) | {
+        "from_host": tier.from_host,
+        "owner_from_host": tier.owner_from_host,
+    }
+
+
+async def _recoveries(scene: Scene) -> list[dict[str, Any]]:
+    words = replace(scene, effort=replace(scene.effort, secrets=max(1, scene.effort.secrets // 2)))
+    return [
+        _recovery("token by token", await recover(scene, "cached_tokens")),
+        _recovery("token by token", await recover(scene, "order")),
+        _recovery("token by token", await recover(scene, "ttft")),
+        _recovery("word by word", await recover(words, "cached_tokens", piece_tokens=WORD_TOKENS)),
+        _recovery("word by word", await recover(words, "order", piece_tokens=WORD_TOKENS)),
+        _recovery("word by word", await recover(words, "ttft", piece_tokens=WORD_TOKENS)),
+    ]
+
+
+async def _monitor(scene: Scene) -> list[dict[str, Any]]:
+    # Where nothing becomes public there is nothing to watch; upstream is for comparison.
+    if scene.mode.has_owners and not scene.mode.promotes:
+        return []
+    return [asdict(window) for window in await watch(scene)]
+
+
+def _both(probes: Probes, family: int) -> dict[str, Any]:
+    return {
+        "by_time": asdict(probes.by_time(family)),
+        "by_count": asdict(probes.by_count(family)),
+        "ms_hit": [round(answer.ttft * 1e3, 2) for answer in probes.hot],
+        "ms_miss": [round(answer.ttft * 1e3, 2) for answer in probes.cold],
+    }
+
+
+def _trials(trials: Trials) -> dict[str, Any]:
+    return {
+        "length": trials.length,
+        "accounts": trials.accounts,
+        "right_guesses": len(trials.hot),
+        "confirmed": trials.confirmed,
+        "wrong_guesses": len(trials.cold),
+        "false": trials.false,
+        "owner_asked": trials.owner_asked,
+        "owner_hits": trials.owner_hits,
+        "by_count": asdict(separation(trials.hot, trials.cold)),
+    }
+
+
+def _recovery(how: str, result: Recovery) -> dict[str, Any]:
+    return {
+        "how": how,
+        "signal": result.signal,
+        "chance": result.chance,
+        "secrets": result.secrets,
+        "whole": result.whole,
+        "places": result.places,
+        "found": result.found,
+        "share": result.share,
+        "by_luck": result.by_luck,
+        "requests": result.requests,
+        "requests_per_token": result.requests_per_token,
+        "separation": asdict(result.separation) if result.wrong and result.right else None,
+    }

@@ -1,0 +1,56 @@
+"""Many accounts in one hand.
+
+What enough users hold, and nobody found sensitive, is public in selective mode: that is its
+rule. So an attacker with as many accounts as the threshold can plant a guess under all but one
+of them, and ask with the last: the victim's copy is what makes the number full. This measures at
+how many accounts that begins, and whether content that is found sensitive is safe from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.client import Prompt
+
+from attacks.scene import ACCOUNTS, VICTIMS, Scene
+
+PLAIN, FLAGGED = "plain", "flagged"
+LETTERS = 96
+CARD = "my card number is 4111 1111 1111 1111, "  # what any detector must know
+
+
+@dataclass(frozen=True)
+class Collusion:
+    """``confirmed`` of ``guesses`` right guesses, ``false`` of as many wrong ones."""
+
+    accounts: int
+    content: str
+    guesses: int
+    confirmed: int
+    false: int
+
+
+async def collude(scene: Scene, accounts: int, content: str) -> Collusion:
+    """All accounts but one plant each guess; the last one asks."""
+    wanted = scene.effort.collusions
+    hot = [_secret(scene, content) for _ in range(wanted)]
+    cold = [_secret(scene, content) for _ in range(wanted)]
+    for number, secret in enumerate(hot):
+        await scene.client.cached([secret], [VICTIMS[number % len(VICTIMS)]])
+    # Another set of accounts for each number of them: those of before hold nothing of this.
+    hands = [f"{account}-of-{accounts}-{content}" for account in ACCOUNTS[:accounts]]
+    told = {True: 0, False: 0}
+    for kind, guess in scene.shuffled(hot, cold):
+        for hand in hands[:-1]:
+            await scene.client.cached([guess], [hand])
+        # What the attacker planted alone makes nothing public before it is the threshold itself.
+        cached = (await scene.client.cached([guess], [hands[-1]]))[0]
+        told[kind] += cached > len(guess) // 2
+        scene.step()
+    return Collusion(accounts, content, wanted, told[True], told[False])
+
+
+def _secret(scene: Scene, content: str) -> Prompt:
+    """Text: a detector reads nothing else. The random head keeps prompts apart."""
+    head, card = scene.prompts.text(16) + " ", CARD if content == FLAGGED else ""
+    return head + card + scene.prompts.text(LETTERS - len(head) - len(card))

@@ -1,0 +1,43 @@
+"""One prober at work on one public prompt, watched over time.
+
+The prompt is public because enough users hold it. The attacker asks for it again and again, in
+between for prompts that nobody holds, and keeps all of it out of the cache (``cache_scope``), so
+that their own copy does not answer. In selective mode the ratio of users to hits falls with each
+probe, until the prompt is private again: from there on hits look like misses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.separation import Separation
+
+from attacks.membership import Probes
+from attacks.scene import ATTACKER, VICTIMS, Scene
+
+TOKENS = 64
+HOT_PROBES, COLD_PROBES = 32, 12  # to a window
+
+
+@dataclass(frozen=True)
+class Window:
+    """``hits_so_far``: probes of the prompt up to the window's end."""
+
+    hits_so_far: int
+    by_time: Separation
+    by_count: Separation
+
+
+async def watch(scene: Scene) -> list[Window]:
+    target = scene.prompts.fresh(TOKENS + 1)
+    for victim in VICTIMS[:3]:
+        await scene.client.cached([target], [victim])
+    windows = []
+    for number in range(1, scene.effort.windows + 1):
+        probes = Probes()
+        cold = [scene.prompts.fresh(TOKENS + 1) for _ in range(COLD_PROBES)]
+        for kind, guess in scene.shuffled([target] * HOT_PROBES, cold):
+            probes.add(kind, await scene.client.ask(guess, ATTACKER, cache_scope="none"))
+        windows.append(Window(number * HOT_PROBES, probes.by_time(), probes.by_count()))
+        scene.step()
+    return windows

@@ -1,0 +1,87 @@
+"""One server, its victims, and one attacker with several accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from serving.client import Client, Prompt
+from serving.prompts import Prompts
+from serving.server import Mode
+
+VICTIMS = tuple(f"victim-{number}" for number in range(8))
+ATTACKER = "mallory"
+ACCOUNTS = (ATTACKER, *(f"mallory-{number}" for number in range(1, 8)))
+
+LENGTHS = (1, 8, 64, 512)  # tokens of a prefix
+
+HOT, COLD = True, False
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried.
+
+    ``probes``: of each kind (hit, miss), timed one by one, for each of ``LENGTHS``.
+    ``trials``: guesses of each length that are only counted, sent in batches.
+    ``secrets``: how many are to be recovered, by each signal; ``symbols``: of one of them.
+    ``windows``: of the monitor's watch.
+    """
+
+    probes: dict[int, int]
+    trials: dict[int, int]
+    null_probes: int
+    secrets: int
+    symbols: int
+    host_probes: int
+    collusions: int
+    windows: int
+    chats: int
+
+
+FULL = Effort(
+    probes={1: 40, 8: 40, 64: 40, 512: 24},
+    trials={1: 300, 8: 1_800, 64: 300},
+    null_probes=40,
+    secrets=4,
+    symbols=4,
+    host_probes=12,
+    collusions=5,
+    windows=11,
+    chats=20,
+)
+QUICK = Effort(
+    probes={8: 8, 64: 12, 512: 6},
+    trials={1: 40, 8: 80, 64: 40},
+    null_probes=8,
+    secrets=1,
+    symbols=3,
+    host_probes=4,
+    collusions=2,
+    windows=0,
+    chats=4,
+)
+
+
+@dataclass
+class Scene:
+    """``keyed``: the server knows the keys of forgery.CONFIG. ``step`` is called after each
+    small piece of work, for a progress bar."""
+
+    client: Client
+    prompts: Prompts
+    mode: Mode
+    effort: Effort
+    keyed: bool = False
+    step: Callable[[], object] = lambda: None
+
+    async def victims_say(self, secrets: Sequence[Prompt]) -> None:
+        """Each secret is one victim's, sent once."""
+        owners = [VICTIMS[number % len(VICTIMS)] for number in range(len(secrets))]
+        await self.client.cached(secrets, owners)
+
+    def shuffled(self, hot: Sequence[Prompt], cold: Sequence[Prompt]) -> list[tuple[bool, Prompt]]:
+        """Guesses that are right and guesses that are wrong, in random order."""
+        guesses = [(HOT, prompt) for prompt in hot] + [(COLD, prompt) for prompt in cold]
+        self.prompts.random.shuffle(guesses)
+        return guesses

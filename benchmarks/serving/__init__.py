@@ -1,0 +1,1 @@
+"""Real servers under load: what the benchmarks that speak HTTP have in common."""

@@ -1,0 +1,177 @@
+"""What a client of the HTTP API sees of one request: how soon, how much cached, in what order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+Prompt = Sequence[int] | str
+
+REQUEST_SECONDS = 300.0
+FLUSH_SECONDS = 60.0
+
+
+class Refused(RuntimeError):
+    """The server answered with an error; ``status`` is its HTTP code."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"the server answered {status}: {detail[:300]}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Times in seconds. ``done_at`` is a moment of time.perf_counter.
+
+    ``cached``: tokens of the prompt found in the cache, ``from_host`` of them in host memory.
+    """
+
+    ttft: float
+    total: float
+    done_at: float
+    prompt_tokens: int
+    cached: int
+    from_host: int
+    output_tokens: int
+
+
+class Client:
+    """Sends requests to one server. To be used in an ``async with`` statement."""
+
+    def __init__(self, url: str, admin_key: str | None = None) -> None:
+        self.url = url
+        self._admin = {"Authorization": f"Bearer {admin_key}"} if admin_key else {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Client:
+        self._session = aiohttp.ClientSession(
+            self.url,
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.http.close()
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        assert self._session is not None, "the client lives only inside its with statement"
+        return self._session
+
+    async def ask(
+        self,
+        prompt: Prompt,
+        user: str | None = None,
+        *,
+        output: int = 1,
+        headers: Mapping[str, str] | None = None,
+        accepted: asyncio.Event | None = None,
+        **fields: Any,
+    ) -> Answer:
+        """Stream ``output`` tokens from /generate. Raises Refused.
+
+        ``accepted`` is set when the server has taken the request, long before its first token.
+        """
+        body = _body(prompt, output, user) | {"stream": True, **fields}
+        started = time.perf_counter()
+        first: float | None = None
+        last = b""
+        async with self.http.post("/generate", json=body, headers=headers) as response:
+            if response.status != 200:
+                raise Refused(response.status, await response.text())
+            if accepted is not None:
+                accepted.set()
+            async for line in response.content:
+                if line.startswith(b"data: {"):
+                    first = first or time.perf_counter()
+                    last = line
+        done = time.perf_counter()
+        chunk: dict[str, Any] = json.loads(last[6:]) if last else {"error": "no chunk"}
+        if first is None or "meta_info" not in chunk:
+            raise Refused(200, str(chunk.get("error", chunk)))
+        return _answer(chunk["meta_info"], first - started, done - started, done)
+
+    async def cached(
+        self, prompts: Sequence[Prompt], users: Sequence[str | None], **fields: Any
+    ) -> list[int]:
+        """Send a batch of one output token each; return the cached tokens of each prompt."""
+        answers = await self._post("/generate", _batch(prompts, users) | fields)
+        return [int(answer["meta_info"]["cached_tokens"] or 0) for answer in answers]
+
+    async def chat(self, text: str, user: str | None = None) -> int:
+        """Send a chat message; return its cached tokens."""
+        message = {"role": "user", "content": text}
+        body = {"model": "default", "messages": [message], "max_tokens": 1, "temperature": 0}
+        answer = await self._post("/v1/chat/completions", body | _name(user))
+        details = answer["usage"].get("prompt_tokens_details") or {}
+        return int(details.get("cached_tokens") or 0)
+
+    async def flush(self) -> None:
+        """Empty the cache on all tiers. Raises Refused where the server stays busy."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while True:
+            async with self.http.post("/flush_cache", headers=self._admin) as response:
+                if response.status == 200:
+                    return
+                # Refused while the last request is being cleaned up after.
+                if response.status != 400 or time.monotonic() > deadline:
+                    raise Refused(response.status, await response.text())
+            await asyncio.sleep(0.05)
+
+    async def tenant_stats(self) -> dict[str, Any] | None:
+        """What operators see of owners and promotions; None from a server that has no such."""
+        async with self.http.get("/tenant/stats", headers=self._admin) as response:
+            return dict(await response.json()) if response.status == 200 else None
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        async with self.http.post(path, json=body) as response:
+            if response.status != 200:
+                raise Refused(response.status, await response.text())
+            return await response.json()
+
+
+def _name(user: str | None) -> dict[str, Any]:
+    return {} if user is None else {"user_id": user}
+
+
+def _body(prompt: Prompt, output: int, user: str | None) -> dict[str, Any]:
+    field = "text" if isinstance(prompt, str) else "input_ids"
+    value = prompt if isinstance(prompt, str) else list(prompt)
+    return {field: value, "sampling_params": _sampling(output), **_name(user)}
+
+
+def _batch(prompts: Sequence[Prompt], users: Sequence[str | None]) -> dict[str, Any]:
+    text = isinstance(prompts[0], str)
+    values = list(prompts) if text else [list(prompt) for prompt in prompts]
+    body = {"text" if text else "input_ids": values, "sampling_params": _sampling(1)}
+    return body if users[0] is None else body | {"user_id": list(users)}
+
+
+def _sampling(output: int) -> dict[str, Any]:
+    return {"temperature": 0, "max_new_tokens": output, "ignore_eos": True}
+
+
+def _answer(meta: Mapping[str, Any], ttft: float, total: float, done: float) -> Answer:
+    details = meta.get("cached_tokens_details") or {}
+    return Answer(
+        ttft=ttft,
+        total=total,
+        done_at=done,
+        prompt_tokens=int(meta["prompt_tokens"]),
+        cached=int(meta["cached_tokens"] or 0),
+        from_host=int(details.get("host") or 0),
+        output_tokens=int(meta["completion_tokens"]),
+    )

@@ -1,0 +1,1 @@
+"""What ``benchmarks/sharing.py`` is made of."""

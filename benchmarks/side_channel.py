@@ -1,0 +1,132 @@
+"""What can an attacker with nothing but accounts learn of other users' prompts?
+
+    python benchmarks/side_channel.py [--quick] [--modes upstream selective ...] [--url URL]
+
+Starts a server in each mode on the same settings, lets victims talk and an attacker probe, and
+writes side_channel.json and two pictures into benchmarks/results. With --url a running server is
+attacked instead; --modes then says (once) which mode it is in, that is, what to expect of it.
+docs/threat-model.md defines the measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from attacks.campaign import attack
+from attacks.forgery import write_config
+from attacks.picture import draw, draw_times
+from attacks.scene import FULL, QUICK, Effort, Scene
+from attacks.targets import as_table, summary, targets
+from serving.client import Client
+from serving.machine import describe
+from serving.prompts import Prompts
+from serving.server import SELECTIVE, UPSTREAM, Mode, Model, modes, running
+from tqdm import tqdm
+
+SEED = 7
+DEVICE_TOKENS = 24_576
+# Longest match first, as published attacks have it; prefill in small steps, so that a queue is
+# served in several rounds; a host tier three times the device.
+SETTINGS = (
+    *("--enable-hierarchical-cache", "--hicache-ratio", "3"),
+    *("--chunked-prefill-size", "256", "--schedule-policy", "lpm"),
+    *("--log-level", "warning"),
+)
+
+
+def main() -> int:
+    known = modes()
+    parser = _parser(known)
+    options = parser.parse_args()
+    if options.url and len(options.modes or ()) != 1:
+        parser.error("--url: say with one --modes which mode that server is in")
+    effort = QUICK if options.quick else FULL
+    default = [UPSTREAM.name, SELECTIVE.name] if options.quick else list(known)
+    chosen = [known[name] for name in options.modes or default]
+    started = time.monotonic()
+    machine = describe()
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in chosen:
+            results[mode.name] = _attacked(mode, effort, options, Path(folder))
+            tqdm.write(f"{mode.name}\n{summary(results[mode.name])}\n")
+    judged = targets(results)
+    print(as_table(judged))
+    options.out.mkdir(parents=True, exist_ok=True)
+    report = {
+        "machine": machine,
+        "quick": options.quick,
+        "seconds": round(time.monotonic() - started),
+        "settings": list(SETTINGS),
+        "targets": judged,
+        "modes": results,
+    }
+    (options.out / "side_channel.json").write_text(json.dumps(report, indent=1) + "\n")
+    draw(results, options.out / "side_channel.png")
+    draw_times(results, options.out / "side_channel_ttft.png")
+    print(f"{report['seconds']} s; written to {options.out}/side_channel.json and .png")
+    return 0 if all(target["met"] for target in judged) or not options.strict else 1
+
+
+def _parser(known: dict[str, Mode]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few probes: does it run at all?")
+    parser.add_argument("--modes", nargs="+", choices=known, metavar="MODE", help=", ".join(known))
+    parser.add_argument("--url", help="attack this server instead of starting one")
+    parser.add_argument(
+        "--device-tokens",
+        type=int,
+        default=DEVICE_TOKENS,
+        help="of the server's KV pool: so many push a prompt out to host memory",
+    )
+    parser.add_argument("--strict", action="store_true", help="fail where a target is missed")
+    parser.add_argument("--model", type=Path, default=Path(".models/bench"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    return parser
+
+
+def _attacked(
+    mode: Mode, effort: Effort, options: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    with _server(mode, options, folder) as url, tqdm(**_bar(mode)) as bar:
+        return asyncio.run(_campaign(url, mode, effort, options, bar))
+
+
+def _server(mode: Mode, options: argparse.Namespace, folder: Path) -> AbstractContextManager[str]:
+    """The server that was named, or one of our own in which two users hold keys."""
+    if options.url:
+        return nullcontext(options.url)
+    config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
+    size = ("--max-total-tokens", str(options.device_tokens))
+    return running(Model(options.model), mode, (*SETTINGS, *size, *config))
+
+
+def _bar(mode: Mode) -> dict[str, Any]:
+    return {"desc": mode.name, "unit": "step", "leave": False, "disable": None}
+
+
+async def _campaign(
+    url: str, mode: Mode, effort: Effort, options: argparse.Namespace, bar: Any
+) -> dict[str, Any]:
+    async with Client(url) as client:
+        keyed = mode.has_owners and not options.url
+        scene = Scene(client, Prompts(SEED), mode, effort, keyed, bar.update)
+        await _warm_up(scene)
+        return await attack(scene, options.device_tokens)
+
+
+async def _warm_up(scene: Scene) -> None:
+    """The first prompts of each size pay for memory that later ones find ready."""
+    for tokens in (2, 65, 513) * 2:
+        await scene.client.ask(scene.prompts.fresh(tokens), "warm-up")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
