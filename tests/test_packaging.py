@@ -176,7 +176,9 @@ def test_dependencies(built: Path) -> None:
     }
     # The base is upstream's list without CUDA packages, with any newer torch, and what the
     # fork's own files use.
-    own = {"httpx"} | ({"tomli"} if sys.version_info < (3, 11) else set())
+    own = {"httpx", "phonenumberslite", "python-stdnum"} | (
+        {"tomli"} if sys.version_info < (3, 11) else set()
+    )
     assert set(base) - set(everything) == own
     assert set(everything) - set(base)
     assert str(base["torch"].specifier) == ">=2.11.0"
