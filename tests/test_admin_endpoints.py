@@ -115,7 +115,8 @@ def nodes(entry: dict[str, Any], level: int = 0) -> Iterator[tuple[int, dict[str
 
 
 def test_the_tree_shows_shape_and_owners_never_content(server: Server, operator: Operator) -> None:
-    text, alice, bob = fresh_prompt(64), fresh_user(), fresh_user()
+    # Two prefixes that begin alike would share a node.
+    text, alice, bob = "#" + fresh_prompt(63), fresh_user(), fresh_user()
     name = operator.publish(text=text)["name"]
     for user in (alice, bob):
         Asker(server).generate(text=text + fresh_prompt(30), user_id=user)
@@ -175,7 +176,7 @@ def test_erasing_frees_a_user_on_both_tiers_and_nobody_else(
     alice, bob = fresh_user(), fresh_user()
     assert "/" in alice
     # Two that begin alike would share a token.
-    prompts = ["a" + fresh_prompt(99), "b" + fresh_prompt(99)]
+    prompts = ["+" + fresh_prompt(99), "-" + fresh_prompt(99)]
     for prompt in prompts:
         for user in (alice, bob):
             Asker(server).generate(text=prompt, user_id=user)

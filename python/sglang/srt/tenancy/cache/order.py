@@ -1,5 +1,7 @@
 """Whom to evict first: the owner furthest above their fair share, then their oldest leaf.
 
+Where owners are equally far above it, whoever has the oldest leaf gives it.
+
 One order per tier. A single lazy heap over all leaves would be wrong: a leaf becomes more
 evictable whenever its owner's share changes. So each owner has a heap of their leaves, and
 the owner is chosen first. Cost of one eviction: amortised O(log n).
@@ -8,7 +10,6 @@ the owner is chosen first. Cost of one eviction: amortised O(log n).
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -35,10 +36,11 @@ class EvictionOrder:
         self.sizes: dict[str, int] = {}
         self._present = 0.0  # weights of the owners who hold something, the public aside
         self._leaves: dict[str, list[tuple[Any, Node]]] = {}
-        # For each owner with leaves, a size that theirs has not outgrown, and one entry in the
-        # heap for it. An entry is made exact when it is met; only outgrowing it costs a push.
-        self._bounds: dict[str, float] = {}
-        self._levels: list[tuple[float, str]] = []
+        # For each owner with leaves: a size that theirs has not outgrown, and a priority that no
+        # leaf of theirs is below. One entry in the heap stands for both; it is made exact when
+        # it is met, and only passing a bound costs a push.
+        self._bounds: dict[str, tuple[float, Any]] = {}
+        self._levels: list[tuple[float, Any, str]] = []
 
     def resize(self, owner: str, tokens: int) -> None:
         """The owner holds this many tokens more (or fewer)."""
@@ -49,20 +51,26 @@ class EvictionOrder:
         if owner and (not before) != (not size):
             weight = self._weights.get(owner, 1.0)
             self._present += weight if size else -weight
-        if tokens > 0 and owner and size > self._bounds.get(owner, math.inf):
-            self._announce(owner)
+        if tokens > 0 and owner in self._bounds:
+            bound, oldest = self._bounds[owner]
+            if size > bound:
+                self._announce(owner, _ROOM_TO_GROW * size, oldest)
 
     def offer(self, node: Node) -> None:
         """The node, which is not queued, may be evicted from now on."""
         node.state |= self.queued
-        owner = node.owner
+        owner, priority = node.owner, self._priority(node)
         try:
             leaves = self._leaves[owner]
         except KeyError:
             leaves = self._leaves[owner] = []
-            if owner:
-                self._announce(owner)
-        heapq.heappush(leaves, (self._priority(node), node))
+        heapq.heappush(leaves, (priority, node))
+        if not owner:
+            return
+        if owner not in self._bounds:
+            self._announce(owner, _ROOM_TO_GROW * self.sizes.get(owner, 0), priority)
+        elif priority < self._bounds[owner][1]:
+            self._announce(owner, self._bounds[owner][0], priority)
 
     def move(self, node: Node, before: str, tokens: int) -> None:
         """The node changed hands: its tokens count for its owner from now on.
@@ -89,6 +97,10 @@ class EvictionOrder:
             if evictable and current != priority:
                 heapq.heapreplace(leaves, (current, node))
                 continue
+            if evictable and owner and priority != self._bounds[owner][1]:
+                # Another owner, as far above the share, may have an older one.
+                self._announce(owner, self._bounds[owner][0], priority)
+                continue
             heapq.heappop(leaves)
             node.state &= ~self.queued
             if evictable:
@@ -108,25 +120,27 @@ class EvictionOrder:
 
     def _furthest_private(self) -> str | None:
         while self._levels:
-            level, owner = self._levels[0]
-            bound, size = self._bounds.get(owner), self.sizes.get(owner, 0)
-            if bound is None or level != self._level(owner, bound):
+            level, oldest, owner = self._levels[0]
+            bounds, size = self._bounds.get(owner), self.sizes.get(owner, 0)
+            if bounds is None or (level, oldest) != (self._level(owner, bounds[0]), bounds[1]):
                 heapq.heappop(self._levels)  # a newer entry stands for the owner
             elif not self._leaves[owner]:
                 heapq.heappop(self._levels)
                 del self._leaves[owner], self._bounds[owner]
-            elif bound != size:
-                self._bounds[owner] = size
-                heapq.heapreplace(self._levels, (self._level(owner, size), owner))
+            elif bounds[0] != size:
+                self._bounds[owner] = (size, oldest)
+                heapq.heapreplace(self._levels, (self._level(owner, size), oldest, owner))
             else:
                 return owner
         return None
 
-    def _announce(self, owner: str) -> None:
-        bound = self._bounds[owner] = _ROOM_TO_GROW * self.sizes.get(owner, 0)
-        heapq.heappush(self._levels, (self._level(owner, bound), owner))
+    def _announce(self, owner: str, bound: float, oldest: Any) -> None:
+        self._bounds[owner] = (bound, oldest)
+        heapq.heappush(self._levels, (self._level(owner, bound), oldest, owner))
         if len(self._levels) > 2 * len(self._leaves) + 64:
-            self._levels = [(self._level(o, bound), o) for o, bound in self._bounds.items()]
+            self._levels = [
+                (self._level(o, size), oldest, o) for o, (size, oldest) in self._bounds.items()
+            ]
             heapq.heapify(self._levels)
 
     def _level(self, owner: str, size: float) -> float:
