@@ -2,6 +2,7 @@
 
 Every reply is compared with the same model run by transformers, whatever it was computed from:
 device or host, a merged copy, a prefix that became public, or private, under a running request.
+What many users were told at once is also compared, token by token, with a server without a cache.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from support.prompts import fresh_prompt, fresh_user
 from support.reference import is_greedy
 from support.server import Server
 from support.sharing import check_sharing, publish
-from support.storm import storm
+from support.storm import Exchange, storm
 from support.watch import Watch
 
 pytestmark = pytest.mark.server
@@ -45,6 +46,12 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Watch:
 @pytest.fixture(scope="module")
 def asker(tiny_model: Path, watch: Watch) -> Iterator[Asker]:
     with Server(tiny_model, *FLAGS, env=CHECKS | watch.env) as server:
+        yield Asker(server)
+
+
+@pytest.fixture(scope="module")
+def without_cache(tiny_model: Path) -> Iterator[Asker]:
+    with Server(tiny_model, "--disable-radix-cache") as server:
         yield Asker(server)
 
 
@@ -118,9 +125,20 @@ def test_a_prefix_ceases_to_be_public_under_a_running_request(
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_many_users_at_once(asker: Asker, said_right: Any, watch: Watch, seed: int) -> None:
+def test_many_users_at_once(
+    asker: Asker, without_cache: Asker, said_right: Any, watch: Watch, seed: int
+) -> None:
     before = watch.counts
     exchanges = storm(asker, seed, POOL)
+
+    def anew(exchange: Exchange) -> list[int]:
+        tokens = sampling(len(exchange.reply["output_ids"]))
+        reply = without_cache.generate(text=exchange.prompt, sampling_params=tokens)
+        return list(reply["output_ids"])
+
+    with ThreadPoolExecutor(16) as threads:
+        told = list(threads.map(anew, exchanges))
+    assert told == [exchange.reply["output_ids"] for exchange in exchanges]
     assert all(said_right(exchange.prompt, exchange.reply) for exchange in exchanges)
     assert any(exchange.from_host for exchange in exchanges)
     # Or it would prove little.

@@ -57,6 +57,10 @@ class Merging(Displacing):
     def _give_host_copy(self, node: Node, successor: Node) -> None:
         """Before a node goes: its successor keeps what only it had on the host."""
 
+    def _tidy(self, node: Node, child: Node) -> None:
+        if self._may_join(node, child):
+            self._join(node, child)
+
     def _may_join(self, node: Node, child: Node) -> bool:
         """Whether a private node and its only child may be one: nobody can tell them apart."""
         if getattr(self.options, "schedule_policy", None) == "dfs-weight":

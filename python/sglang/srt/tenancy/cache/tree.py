@@ -82,7 +82,7 @@ class OwnedTree(RadixCache):
     def match_prefix(self, params: MatchPrefixParams) -> MatchResult:
         """The longest prefix of the key that its owner may see, on all tiers.
 
-        May split the node it ends in, and joins chains that it passes (``_may_join``).
+        May split the node it ends in, and what it passes may be tidied up (``_tidy``).
         """
         end = len(params.key) // self.page_size * self.page_size
         if self.disable or not end:
@@ -130,8 +130,8 @@ class OwnedTree(RadixCache):
                 break
             if child.value is not None:
                 values.append(child.value)
-            if node.owner and len(node.children) == 1 and self._may_join(node, child):
-                self._join(node, child)
+            if node.owner and len(node.children) == 1:
+                self._tidy(node, child)
             node = child
             at += shared
         return values, node
@@ -149,11 +149,8 @@ class OwnedTree(RadixCache):
                 return public
         return node.children.get((namespace, first))
 
-    def _may_join(self, node: Node, child: Node) -> bool:
-        return False
-
-    def _join(self, node: Node, child: Node) -> None:
-        raise NotImplementedError
+    def _tidy(self, node: Node, child: Node) -> None:
+        """A match passed a private node and its only child, and needs the boundary no more."""
 
     def insert(self, params: InsertParams) -> InsertResult:
         """Put a computed prefix into the tree, for the owner that its key names.
