@@ -16,13 +16,14 @@ import statistics
 import sys
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from fair_service.record import Ask, Served
 
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_LENGTH, Req
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
@@ -37,16 +38,6 @@ from sglang.srt.tenancy.ownership import adopt
 from sglang.srt.tenancy.schedule.accounts import Prices
 from sglang.srt.tenancy.schedule.policy import policy_class, turns
 from sglang.srt.tenancy.user_id import account_name
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One request of a trace. ``at``: seconds; ``answer``: tokens it will produce."""
-
-    at: float
-    user: str
-    prompt: Sequence[int]
-    answer: int
 
 
 @dataclass(frozen=True)
@@ -74,17 +65,6 @@ class Device:
     chunk: int | None = 2048
     reserve: float = 0.7
     costs: Costs = field(default_factory=Costs)
-
-
-@dataclass
-class Served:
-    """What became of one request; times in seconds of the model."""
-
-    ask: Ask
-    admitted: float = -1.0
-    first_token: float = -1.0
-    finished: float = -1.0
-    cached: int = 0
 
 
 @dataclass
@@ -303,6 +283,7 @@ class Engine:
         if len(req.output_ids) > self._paid.get(req, 0):
             self._paid[req] = len(req.output_ids)
             self._count(req, self.prices.output)
+        served.produced = max(served.produced, len(req.output_ids))
         if served.first_token < 0:
             served.first_token = self.now
         if len(req.output_ids) >= served.ask.answer:

@@ -9,7 +9,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from replay import Ask, Device, Engine, Gaps, proven_bound
+from fair_service.record import Ask
+from replay import Device, Engine, Gaps, proven_bound
 
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.tenancy.schedule import accounts

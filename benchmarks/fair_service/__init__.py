@@ -1,0 +1,1 @@
+"""What ``benchmarks/fairness.py`` is made of."""
