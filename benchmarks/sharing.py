@@ -31,10 +31,9 @@ from workloads.traces import TraceError, read
 
 SEED = 11
 ADMIN_KEY = "sk-benchmark"
-# No host tier: three servers run side by side, and each would want ten free gigabytes for one.
 SETTINGS = (
-    *("--max-total-tokens", "24576", "--admin-api-key", ADMIN_KEY),
-    *("--log-level", "warning"),
+    *("--max-total-tokens", "24576", "--enable-hierarchical-cache", "--hicache-ratio", "2"),
+    *("--admin-api-key", ADMIN_KEY, "--log-level", "warning"),
 )
 
 

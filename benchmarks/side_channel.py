@@ -27,35 +27,36 @@ from attacks.targets import as_table, summary, targets
 from serving.client import Client
 from serving.machine import describe
 from serving.prompts import Prompts
-from serving.server import SELECTIVE, UPSTREAM, Mode, Model, modes, running
+from serving.server import MODES, SELECTIVE, UPSTREAM, Mode, Model, running
 from tqdm import tqdm
 
 SEED = 7
+ADMIN_KEY = "sk-benchmark"
 DEVICE_TOKENS = 24_576
 # Longest match first, as published attacks have it; prefill in small steps, so that a queue is
 # served in several rounds; a host tier three times the device.
 SETTINGS = (
     *("--enable-hierarchical-cache", "--hicache-ratio", "3"),
     *("--chunked-prefill-size", "256", "--schedule-policy", "lpm"),
-    *("--log-level", "warning"),
+    *("--admin-api-key", ADMIN_KEY, "--log-level", "warning"),
 )
 
 
 def main() -> int:
-    known = modes()
-    parser = _parser(known)
+    parser = _parser()
     options = parser.parse_args()
     if options.url and len(options.modes or ()) != 1:
         parser.error("--url: say with one --modes which mode that server is in")
-    effort = QUICK if options.quick else FULL
-    default = [UPSTREAM.name, SELECTIVE.name] if options.quick else list(known)
-    chosen = [known[name] for name in options.modes or default]
+    default = [UPSTREAM.name, SELECTIVE.name] if options.quick else list(MODES)
+    chosen = [MODES[name] for name in options.modes or default]
     started = time.monotonic()
     machine = describe()
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for mode in chosen:
-            results[mode.name] = _attacked(mode, effort, options, Path(folder))
+            results[mode.name] = _attacked(
+                mode, _effort(mode, options.quick), options, Path(folder)
+            )
             tqdm.write(f"{mode.name}\n{summary(results[mode.name])}\n")
     judged = targets(results)
     print(as_table(judged))
@@ -75,11 +76,12 @@ def main() -> int:
     return 0 if all(target["met"] for target in judged) or not options.strict else 1
 
 
-def _parser(known: dict[str, Mode]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few probes: does it run at all?")
-    parser.add_argument("--modes", nargs="+", choices=known, metavar="MODE", help=", ".join(known))
+    parser.add_argument("--modes", nargs="+", choices=MODES, metavar="MODE", help=", ".join(MODES))
     parser.add_argument("--url", help="attack this server instead of starting one")
+    parser.add_argument("--admin-key", default=ADMIN_KEY, help="of the server at --url")
     parser.add_argument(
         "--device-tokens",
         type=int,
@@ -90,6 +92,12 @@ def _parser(known: dict[str, Mode]) -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, default=Path(".models/bench"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser
+
+
+def _effort(mode: Mode, quick: bool) -> Effort:
+    if quick:
+        return QUICK
+    return FULL if mode in (UPSTREAM, SELECTIVE) else FULL.halved()
 
 
 def _attacked(
@@ -115,7 +123,7 @@ def _bar(mode: Mode) -> dict[str, Any]:
 async def _campaign(
     url: str, mode: Mode, effort: Effort, options: argparse.Namespace, bar: Any
 ) -> dict[str, Any]:
-    async with Client(url) as client:
+    async with Client(url, options.admin_key) as client:
         keyed = mode.has_owners and not options.url
         scene = Scene(client, Prompts(SEED), mode, effort, keyed, bar.update)
         await _warm_up(scene)

@@ -6,23 +6,28 @@ What is asserted are counts of cached tokens, never times: those are for a quiet
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attacks.campaign import attack
+from attacks.collusion import FLAGGED, PLAIN, collude
+from attacks.flagged import Flagged, share_and_guess
 from attacks.forgery import write_config
 from attacks.scene import Effort, Scene
 from attacks.targets import targets
 from serving.client import Client
 from serving.prompts import Prompts
 from serving.separation import auc, separation
-from serving.server import SELECTIVE, UPSTREAM, Mode, Model, running
+from serving.server import RULES, SELECTIVE, UPSTREAM, Mode, Model, running
 
 DEVICE_TOKENS = 8_192
+ADMIN_KEY = "sk-of-the-operator"
 SETTINGS = (
     *("--enable-hierarchical-cache", "--hicache-ratio", "4"),
     *("--max-total-tokens", str(DEVICE_TOKENS), "--schedule-policy", "lpm"),
+    *("--admin-api-key", ADMIN_KEY),
 )
 EFFORT = Effort(
     probes={1: 6, 8: 6, 64: 6},
@@ -34,6 +39,8 @@ EFFORT = Effort(
     collusions=3,
     windows=9,
     chats=4,
+    rounds=2,
+    flagged=4,
 )
 
 
@@ -69,13 +76,27 @@ def test_prompts_begin_with_tokens_of_their_own() -> None:
     assert Prompts(2).fresh(9) == Prompts(2).fresh(9)
 
 
-def campaign(mode: Mode, folder: Path) -> dict[str, Any]:
+async def everything(scene: Scene) -> dict[str, Any]:
+    return await attack(scene, DEVICE_TOKENS)
+
+
+async def what_is_sensitive(scene: Scene) -> dict[str, Any]:
+    """The attacks that send text, which is what a detector reads."""
+    plain, flagged = [await collude(scene, 3, content) for content in (PLAIN, FLAGGED)]
+    return {"flagged": await share_and_guess(scene), "plain 3": plain, "flagged 3": flagged}
+
+
+def campaign(
+    mode: Mode,
+    folder: Path,
+    attacks: Callable[[Scene], Awaitable[dict[str, Any]]] = everything,
+) -> dict[str, Any]:
     config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
 
     async def run(url: str) -> dict[str, Any]:
-        async with Client(url) as client:
+        async with Client(url, ADMIN_KEY) as client:
             scene = Scene(client, Prompts(1), mode, EFFORT, keyed=mode.has_owners)
-            return await attack(scene, DEVICE_TOKENS)
+            return await attacks(scene)
 
     with running(Model(folder / "tiny", "tiny"), mode, (*SETTINGS, *config)) as url:
         return asyncio.run(run(url))
@@ -89,6 +110,11 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def selective(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return campaign(SELECTIVE, tmp_path_factory.mktemp("selective"))
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return campaign(RULES, tmp_path_factory.mktemp("rules"), what_is_sensitive)
 
 
 def recovered(result: dict[str, Any], how: str) -> dict[str, Any]:
@@ -170,6 +196,33 @@ def test_as_many_accounts_as_the_threshold_see_what_nobody_flagged(
     for content in ("plain", "flagged"):
         assert [told[accounts, content] for accounts in (1, 2)] == [0, 0]
         assert told[3, content] == EFFORT.collusions
+
+
+@pytest.mark.server
+def test_what_is_found_sensitive_is_told_to_nobody(
+    rules: dict[str, Any], upstream: dict[str, Any]
+) -> None:
+    """Although more users hold it than make content public, and although what is in front of it
+    is public."""
+    found: Flagged = rules["flagged"]
+    assert (found.guesses, found.confirmed, found.false) == (EFFORT.flagged, 0, 0)
+    assert found.owner_hits == found.owner_asked > 0
+    assert found.probes.by_count().auc == 0.5
+    assert upstream["flagged"]["confirmed"] == upstream["flagged"]["guesses"] > 0
+
+
+@pytest.mark.server
+def test_accounts_that_collude_see_only_what_nobody_flagged(rules: dict[str, Any]) -> None:
+    assert rules["plain 3"].confirmed - rules["plain 3"].false == EFFORT.collusions
+    assert rules["flagged 3"].confirmed == 0
+
+
+@pytest.mark.server
+def test_the_order_of_answers_tells_on_upstream_alone(
+    selective: dict[str, Any], upstream: dict[str, Any]
+) -> None:
+    assert upstream["order"][64]["auc"] > 0.9
+    assert selective["order"][64]["auc"] < 0.9
 
 
 @pytest.mark.server

@@ -11,9 +11,11 @@ from typing import Any
 from serving.separation import separation
 
 from attacks.collusion import FLAGGED, PLAIN, collude
+from attacks.flagged import share_and_guess
 from attacks.forgery import forge
 from attacks.membership import Probes, Trials, by_length, chat, counted, from_host, timed
 from attacks.monitor import watch
+from attacks.queueing import membership
 from attacks.recovery import Recovery, recover
 from attacks.scene import ACCOUNTS, Scene
 
@@ -29,11 +31,13 @@ async def attack(scene: Scene, device_tokens: int) -> dict[str, Any]:
     """
     attacks: dict[str, Callable[[], Awaitable[Any]]] = {
         "membership": partial(_membership, scene),
+        "order": partial(_order, scene),
         "null": partial(_null, scene),
         "counted": partial(_count, scene),
         "chat": partial(_chat, scene),
         "host_tier": partial(_host_tier, scene, device_tokens),
         "recovery": partial(_recoveries, scene),
+        "flagged": partial(_flagged, scene),
         "collusion": partial(_collusions, scene),
         "forgery": partial(_forgeries, scene),
         "monitor": partial(_monitor, scene),
@@ -42,6 +46,7 @@ async def attack(scene: Scene, device_tokens: int) -> dict[str, Any]:
     results: dict[str, Any] = {
         "about": mode.about,
         "private": mode.private,
+        "promotes": mode.promotes,
         "detects": mode.detects,
     }
     seconds = {}
@@ -57,12 +62,25 @@ async def _membership(scene: Scene) -> dict[int, Any]:
     return {length: _both(each, len(probes)) for length, each in probes.items()}
 
 
+async def _order(scene: Scene) -> dict[int, Any]:
+    lengths = list(scene.effort.probes)
+    return {length: asdict(await membership(scene, length, len(lengths))) for length in lengths}
+
+
 async def _null(scene: Scene) -> dict[str, Any]:
     return _both(await timed(scene, NULL_LENGTH, scene.effort.null_probes, said=False), 1)
 
 
 async def _chat(scene: Scene) -> dict[str, Any]:
     return _trials(await chat(scene))
+
+
+async def _flagged(scene: Scene) -> dict[str, Any] | None:
+    if scene.mode.promotes and not scene.mode.detects:
+        return None  # nothing is sensitive there
+    result = await share_and_guess(scene)
+    counts = {name: value for name, value in vars(result).items() if name != "probes"}
+    return _both(result.probes, 1) | counts
 
 
 async def _collusions(scene: Scene) -> list[dict[str, Any]]:
@@ -75,13 +93,11 @@ async def _forgeries(scene: Scene) -> list[dict[str, Any]]:
 
 
 async def _count(scene: Scene) -> list[dict[str, Any]]:
-    trials = []
-    for length, wanted in scene.effort.trials.items():
-        for accounts in (1, len(ACCOUNTS)):
-            # A few show that guesses are confirmed, or that nothing ever is public.
-            some = wanted // 2 if scene.mode.promotes else wanted // 8
-            trials.append(_trials(await counted(scene, length, some, accounts)))
-    return trials
+    return [
+        _trials(await counted(scene, length, wanted // 2, accounts))
+        for length, wanted in scene.effort.trials.items()
+        for accounts in (1, len(ACCOUNTS))
+    ]
 
 
 async def _host_tier(scene: Scene, device_tokens: int) -> dict[str, Any]:

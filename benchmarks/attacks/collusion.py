@@ -15,8 +15,8 @@ from serving.client import Prompt
 from attacks.scene import ACCOUNTS, VICTIMS, Scene
 
 PLAIN, FLAGGED = "plain", "flagged"
-LETTERS = 96
-CARD = "my card number is 4111 1111 1111 1111, "  # what any detector must know
+HEAD = 16
+LETTERS = 240  # a detector leaves the end of a prompt open, so it must be some way off
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ async def collude(scene: Scene, accounts: int, content: str) -> Collusion:
     for kind, guess in scene.shuffled(hot, cold):
         for hand in hands[:-1]:
             await scene.client.cached([guess], [hand])
+        await scene.settle()
         # What the attacker planted alone makes nothing public before it is the threshold itself.
         cached = (await scene.client.cached([guess], [hands[-1]]))[0]
         told[kind] += cached > len(guess) // 2
@@ -52,5 +53,7 @@ async def collude(scene: Scene, accounts: int, content: str) -> Collusion:
 
 def _secret(scene: Scene, content: str) -> Prompt:
     """Text: a detector reads nothing else. The random head keeps prompts apart."""
-    head, card = scene.prompts.text(16) + " ", CARD if content == FLAGGED else ""
-    return head + card + scene.prompts.text(LETTERS - len(head) - len(card))
+    opening = scene.prompts.text(HEAD) + " "
+    if content == FLAGGED:
+        opening += f"my card number is {scene.prompts.card()}, "
+    return opening + scene.prompts.text(LETTERS - len(opening))

@@ -21,7 +21,6 @@ COLOURS = {
     "shared": "#e67e22",
     "isolated": "#7f8c8d",
     "selective": "#1f6fb2",
-    "selective-default": "#17a589",
     "selective-rules": "#6c3483",
 }
 THRESHOLD = 3  # users that make content public, by default

@@ -8,19 +8,16 @@ match first: all candidates are sent while it is busy, and the right one comes b
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from scipy.stats import binomtest
 from serving.separation import Separation, separation
 
+from attacks.queueing import by_order
 from attacks.scene import ATTACKER, VICTIMS, Scene
 
 TEMPLATE = 48  # tokens
-BUSY_TOKENS = 768  # of the request behind which candidates queue
-ACCEPT_SECONDS = 60.0
-TAIL = 96  # tokens behind each queued candidate, so that one round serves few of them
 
 Piece = tuple[int, ...]
 
@@ -107,27 +104,12 @@ async def by_time(
     ]
 
 
-async def by_order(
+async def by_place(
     scene: Scene, known: list[int], candidates: list[Piece]
 ) -> list[tuple[Piece, float]]:
     """The order in which candidates come back that waited behind a long request."""
-    accepted = asyncio.Event()
-    busy = asyncio.create_task(
-        scene.client.ask(scene.prompts.fresh(BUSY_TOKENS), ATTACKER, accepted=accepted)
-    )
-    await asyncio.wait_for(accepted.wait(), ACCEPT_SECONDS)
-    answers = await asyncio.gather(
-        *(
-            scene.client.ask(_guess(scene, known, piece) + scene.prompts.tail(TAIL), ATTACKER)
-            for piece in candidates
-        )
-    )
-    await busy
-    moments = sorted(answer.done_at for answer in answers)
-    return [
-        (piece, -float(moments.index(answer.done_at)))
-        for piece, answer in zip(candidates, answers, strict=True)
-    ]
+    places = await by_order(scene, [_guess(scene, known, piece) for piece in candidates])
+    return list(zip(candidates, places, strict=True))
 
 
 def _guess(scene: Scene, known: list[int], piece: Piece) -> list[int]:
@@ -135,7 +117,7 @@ def _guess(scene: Scene, known: list[int], piece: Piece) -> list[int]:
     return [*known, *piece, *scene.prompts.tail(1)]
 
 
-LOOKS: dict[str, Look] = {"cached_tokens": by_count, "order": by_order, "ttft": by_time}
+LOOKS: dict[str, Look] = {"cached_tokens": by_count, "order": by_place, "ttft": by_time}
 
 
 async def recover(

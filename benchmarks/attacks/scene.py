@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from serving.client import Client, Prompt
 from serving.prompts import Prompts
@@ -17,6 +18,8 @@ LENGTHS = (1, 8, 64, 512)  # tokens of a prefix
 
 HOT, COLD = True, False
 
+P = TypeVar("P", bound=Prompt)
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -25,7 +28,8 @@ class Effort:
     ``probes``: of each kind (hit, miss), timed one by one, for each of ``LENGTHS``.
     ``trials``: guesses of each length that are only counted, sent in batches.
     ``secrets``: how many are to be recovered, by each signal; ``symbols``: of one of them.
-    ``windows``: of the monitor's watch.
+    ``windows``: of the monitor's watch. ``rounds``: of guesses that queue together, for each of
+    ``LENGTHS``. ``flagged``: guesses of each kind at what a detector must find, timed one by one.
     """
 
     probes: dict[int, int]
@@ -37,6 +41,18 @@ class Effort:
     collusions: int
     windows: int
     chats: int
+    rounds: int
+    flagged: int
+
+    def halved(self) -> Effort:
+        """For modes that are there for comparison."""
+        return replace(
+            self,
+            probes={length: max(4, n // 2) for length, n in self.probes.items()},
+            trials={length: n // 4 for length, n in self.trials.items()},
+            secrets=max(1, self.secrets // 2),
+            collusions=max(2, self.collusions // 2),
+        )
 
 
 FULL = Effort(
@@ -49,6 +65,8 @@ FULL = Effort(
     collusions=5,
     windows=11,
     chats=20,
+    rounds=4,
+    flagged=40,
 )
 QUICK = Effort(
     probes={8: 8, 64: 12, 512: 6},
@@ -60,6 +78,8 @@ QUICK = Effort(
     collusions=2,
     windows=0,
     chats=4,
+    rounds=1,
+    flagged=4,
 )
 
 
@@ -75,12 +95,17 @@ class Scene:
     keyed: bool = False
     step: Callable[[], object] = lambda: None
 
+    async def settle(self) -> None:
+        """A patient attacker gives the server's detector the time it needs."""
+        if self.mode.detects:
+            await self.client.verdicts_are_in()
+
     async def victims_say(self, secrets: Sequence[Prompt]) -> None:
         """Each secret is one victim's, sent once."""
         owners = [VICTIMS[number % len(VICTIMS)] for number in range(len(secrets))]
         await self.client.cached(secrets, owners)
 
-    def shuffled(self, hot: Sequence[Prompt], cold: Sequence[Prompt]) -> list[tuple[bool, Prompt]]:
+    def shuffled(self, hot: Sequence[P], cold: Sequence[P]) -> list[tuple[bool, P]]:
         """Guesses that are right and guesses that are wrong, in random order."""
         guesses = [(HOT, prompt) for prompt in hot] + [(COLD, prompt) for prompt in cold]
         self.prompts.random.shuffle(guesses)

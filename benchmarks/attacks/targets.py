@@ -33,6 +33,12 @@ def _open(result: Mapping[str, Any]) -> Iterator[Judged]:
             yield f"AUC by time above {TOLD} at {length} tokens", f"{auc:.3f}", auc > TOLD
         exact = each["by_count"]["auc"]
         yield f"AUC by cached_tokens 1 at {length} tokens", f"{exact:.3f}", exact == 1
+    flagged = result["flagged"]
+    yield (
+        "sensitive content confirmed",
+        _of(flagged["confirmed"], flagged["guesses"]),
+        flagged["confirmed"] == flagged["guesses"],
+    )
     count, order = (
         next(r for r in result["recovery"] if r["signal"] == signal)
         for signal in ("cached_tokens", "order")
@@ -64,9 +70,18 @@ def _closed(result: Mapping[str, Any]) -> Iterator[Judged]:
                 f"{low:.2f} to {high:.2f}",
                 (low <= 0.5 <= high),
             )
+    for length, each in result["order"].items():
+        low, high = each["wide_low"], each["wide_high"]
+        yield (
+            f"AUC by order silent at {length} tokens",
+            f"{low:.2f} to {high:.2f}",
+            low <= 0.5 <= high,
+        )
     trials = [*result["counted"], result["chat"]]
     asked, leaked = (sum(t[key] for t in trials) for key in ("right_guesses", "confirmed"))
     yield "no right guess confirmed", _of(leaked, asked), leaked == 0
+    if result["flagged"]:
+        yield from _sensitive(result["flagged"])
     owners, found = (sum(t[key] for t in trials) for key in ("owner_asked", "owner_hits"))
     yield "owners find what they said", _of(found, owners), found == owners
     tier = result["host_tier"]
@@ -91,6 +106,16 @@ def _closed(result: Mapping[str, Any]) -> Iterator[Judged]:
         f"{bound}, {free}",
         (bound == 0 and free > 0),
     )
+
+
+def _sensitive(flagged: Mapping[str, Any]) -> Iterator[Judged]:
+    told, asked = flagged["confirmed"], flagged["guesses"]
+    yield "nothing sensitive confirmed that many share", _of(told, asked), told == 0
+    low, high = flagged["by_time"]["low"], flagged["by_time"]["high"]
+    if 2 * asked >= FEW:
+        yield "AUC by time silent for it", f"{low:.2f} to {high:.2f}", low <= 0.5 <= high
+    found, owners = flagged["owner_hits"], flagged["owner_asked"]
+    yield "those who share it find it", _of(found, owners), found == owners
 
 
 def _interval(separation: Mapping[str, Any]) -> str:
@@ -121,11 +146,19 @@ def summary(result: Mapping[str, Any]) -> str:
             f"KS p {time['ks_p']:.2g}; by cached_tokens {count['auc']:.3f}; first token "
             f"{-1e3 * time['median_hit']:.0f} / {-1e3 * time['median_miss']:.0f} ms"
         )
+    for length, order in result["order"].items():
+        lines.append(f"  {length:>4} tokens: AUC by order {order['auc']:.3f} {_interval(order)}")
     null = result["null"]["by_time"]
     lines.append(f"  nobody said it: AUC by time {null['auc']:.3f} {_interval(null)}")
     trials = [*result["counted"], result["chat"]]
     confirmed = sum(t["confirmed"] for t in trials)
     lines.append(f"  guesses confirmed: {_of(confirmed, sum(t['right_guesses'] for t in trials))}")
+    if flagged := result["flagged"]:
+        lines.append(
+            f"  flagged, shared by many: AUC by time {flagged['by_time']['auc']:.3f} "
+            f"{_interval(flagged['by_time'])}, confirmed "
+            f"{_of(flagged['confirmed'], flagged['guesses'])}, wrong ones {flagged['false']}"
+        )
     for each in result["recovery"]:
         per_token = each["requests_per_token"]
         lines.append(

@@ -16,6 +16,7 @@ Prompt = Sequence[int] | str
 
 REQUEST_SECONDS = 300.0
 FLUSH_SECONDS = 60.0
+VERDICT_SECONDS = 60.0
 
 
 class Refused(RuntimeError):
@@ -136,11 +137,33 @@ class Client:
         async with self.http.get("/tenant/stats", headers=self._admin) as response:
             return dict(await response.json()) if response.status == 200 else None
 
+    async def verdicts_are_in(self) -> None:
+        """Wait until the server's detector, if it has one, has judged all that was sent.
+
+        Raises Refused without the admin key, TimeoutError where it does not come to an end.
+        """
+        deadline = time.monotonic() + VERDICT_SECONDS
+        while True:
+            async with self.http.get("/tenant/detector", headers=self._admin) as response:
+                if response.status != 200:
+                    raise Refused(response.status, await response.text())
+                stats = (await response.json())["detector"]
+            if stats is None or _all_judged(stats["counts"]):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the detector is still at work: {stats['counts']}")
+            await asyncio.sleep(0.02)
+
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         async with self.http.post(path, json=body) as response:
             if response.status != 200:
                 raise Refused(response.status, await response.text())
             return await response.json()
+
+
+def _all_judged(counts: Mapping[str, int]) -> bool:
+    ends = ("dropped", "lost", "without_text", "sensitive", "not_sensitive")
+    return counts.get("offered", 0) == sum(counts.get(end, 0) for end in ends)
 
 
 def _name(user: str | None) -> dict[str, Any]:

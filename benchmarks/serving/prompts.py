@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import string
+from itertools import islice
+
+from stdnum import luhn
 
 from serving.server import VOCABULARY
 
@@ -33,5 +36,11 @@ class Prompts:
         return [self.random.randrange(FIRST_TOKEN, VOCABULARY) for _ in range(tokens)]
 
     def text(self, letters: int) -> str:
-        """Small letters; the demo tokenizer makes a token of each."""
-        return "".join(self.random.choices(string.ascii_lowercase, k=letters))
+        """Small letters in words of five; the demo tokenizer makes a token of each character."""
+        words = ("".join(self.random.choices(string.ascii_lowercase, k=5)) for _ in range(letters))
+        return " ".join(islice(words, letters // 6 + 1))[:letters]
+
+    def card(self) -> str:
+        """The number of a credit card that passes every check."""
+        digits = f"4{self.random.randrange(10**14):014}"
+        return digits + str(luhn.calc_check_digit(digits))

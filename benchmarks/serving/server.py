@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,73 +16,53 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 import demo_model
 from server_process import ServerProcess
 
-from sglang.srt.tenancy.options import TenantOptions
-
 VOCABULARY = 16_384  # so many that each prompt can begin with a token of its own
 START_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class Mode:
-    """``private``: what one user wrote must not serve another one who guesses it."""
+    """``private``: what one user wrote must not serve another one who guesses it.
+
+    ``promotes``: content that nobody registered can become public. ``detects``: unless
+    something sensitive is found in it.
+    """
 
     name: str
     flags: tuple[str, ...]
     private: bool
     about: str
+    promotes: bool = False
+    detects: bool = False
 
     @property
     def has_owners(self) -> bool:
         return "--enable-tenant-cache" in self.flags
-
-    @property
-    def detects(self) -> bool:
-        """Whether something looks for sensitive content."""
-        return "rules" in self.flags
-
-    @property
-    def promotes(self) -> bool:
-        """Whether content that nobody registered can become public."""
-        return "--tenant-detector" in self.flags
 
 
 def _tenant(mode: str, *flags: str) -> tuple[str, ...]:
     return ("--enable-tenant-cache", "--tenant-mode", mode, *flags)
 
 
-_DETECTOR = "--tenant-detector"
 UPSTREAM = Mode("upstream", (), False, "tenant cache off")
 SHARED = Mode("shared", _tenant("shared"), False, "users known, every prefix serves everybody")
 ISOLATED = Mode("isolated", _tenant("isolated"), True, "each user matches only their own")
 SELECTIVE = Mode(
     "selective",
-    _tenant("selective", _DETECTOR, "off-trust-all"),
+    _tenant("selective", "--tenant-detector", "off-trust-all"),
     True,
     "everything counts as harmless; public from three users up",
-)
-DEFAULT = Mode(
-    "selective-default", _tenant("selective"), True, "no detector: only published prefixes"
+    promotes=True,
 )
 RULES = Mode(
     "selective-rules",
-    _tenant("selective", _DETECTOR, "rules"),
+    _tenant("selective"),
     True,
-    "public from three users up, unless the rules find something sensitive",
+    "as it is by default: public from three users up, unless the rules find something sensitive",
+    promotes=True,
+    detects=True,
 )
-
-
-def modes() -> dict[str, Mode]:
-    """All modes that the installed fork has."""
-    known = [UPSTREAM, SHARED, ISOLATED, SELECTIVE, DEFAULT]
-    if "rules" in detectors():
-        known.append(RULES)
-    return {mode.name: mode for mode in known}
-
-
-def detectors() -> tuple[str, ...]:
-    """What --tenant-detector takes."""
-    hint = typing.get_type_hints(TenantOptions)["tenant_detector"]
-    return typing.get_args(hint)
+MODES = {mode.name: mode for mode in (UPSTREAM, SHARED, ISOLATED, SELECTIVE, RULES)}
 
 
 @dataclass(frozen=True)

@@ -29,15 +29,17 @@ BARS: Sequence[tuple[Contender, str, str, str]] = (
 
 
 def draw(results: Results, path: Path) -> None:
-    figure, axes = plt.subplots(2, 2, figsize=(16, 9), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(20, 9.5), layout="constrained")
     _bars(axes[0, 0], results, lambda figures: figures["cached_share"] * 100)
     axes[0, 0].set_title("Prompt tokens found in the cache")
     axes[0, 0].set_ylabel("%")
     _bars(axes[0, 1], results, lambda f: f["ttft_mean"], lambda f: f["ttft_p95"])
     axes[0, 1].set_title("Time to first token: mean, and p95 (line)")
     axes[0, 1].set_ylabel("ms")
-    _throughput(axes[1, 0], results)
-    _warming(axes[1, 1], results)
+    _throughput(axes[0, 2], results)
+    _warming(axes[1, 0], results)
+    _occupancy(axes[1, 1], results)
+    _promotions(axes[1, 2], results)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(BARS), frameon=False)
     figure.suptitle("What keeping users apart costs", fontsize=16)
@@ -97,3 +99,42 @@ def _warming(axis: Axes, results: Results) -> None:
     axis.grid(True, alpha=0.3)
     axis.legend(fontsize=8, loc="upper left")
     axis.set_title("Becoming public takes three users (dotted: upstream)")
+
+
+def _occupancy(axis: Axes, results: Results) -> None:
+    """Of the workload with the longest common texts, where copies cost most."""
+    name = max(results, key=lambda name: results[name][SALTED.name][COLD]["computed_tokens"])
+    for contender, _, colour, _ in (bar for bar in BARS if bar[1] == WARM):
+        samples = results[name][contender.name][COLD]["occupancy"]
+        times = [sample["at"] for sample in samples]
+        axis.plot(times, [s["held"] for s in samples], color=colour, lw=2, label=contender.name)
+        if contender is SELECTED:
+            public = [s["public"] for s in samples]
+            axis.fill_between(
+                times, public, color=colour, alpha=0.2, label="selective: of it public"
+            )
+    axis.set_xlabel("seconds since the cache was empty")
+    axis.set_ylabel("tokens on the device")
+    axis.set_ylim(bottom=0)
+    axis.grid(True, alpha=0.3)
+    axis.legend(fontsize=8, loc="upper left")
+    axis.set_title(f"Memory held while users come: {name}")
+
+
+def _promotions(axis: Axes, results: Results) -> None:
+    for number, (name, workload) in enumerate(results.items()):
+        samples = workload[SELECTED.name][COLD]["occupancy"]
+        times = [sample["at"] for sample in samples]
+        axis.step(
+            times,
+            [sample["promotions"] for sample in samples],
+            where="post",
+            color=f"C{number}",
+            label=name,
+        )
+    axis.set_xlabel("seconds since the cache was empty")
+    axis.set_ylabel("promotions so far")
+    axis.set_ylim(bottom=0)
+    axis.grid(True, alpha=0.3)
+    axis.legend(fontsize=8, loc="upper left")
+    axis.set_title("Nodes that became public (selective)")

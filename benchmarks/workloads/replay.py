@@ -19,9 +19,11 @@ Naming = Callable[[Request], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Pass:
-    """Answers in the order of their requests; ``seconds`` from the first sent to the last done."""
+    """Answers in the order of their requests; ``seconds`` from the first sent to the last done.
+    ``started``: a moment of time.perf_counter."""
 
     answers: list[Answer]
+    started: float
     seconds: float
 
     @property
@@ -73,4 +75,4 @@ async def replay(
         return answer
 
     answers = await asyncio.gather(*(send(request) for request in requests))
-    return Pass(list(answers), time.perf_counter() - started)
+    return Pass(list(answers), started, time.perf_counter() - started)
