@@ -39,7 +39,7 @@ EFFORT = Effort(
     collusions=3,
     windows=9,
     chats=4,
-    rounds=2,
+    rounds={64: 2},
     flagged=4,
 )
 

@@ -63,8 +63,11 @@ async def _membership(scene: Scene) -> dict[int, Any]:
 
 
 async def _order(scene: Scene) -> dict[int, Any]:
-    lengths = list(scene.effort.probes)
-    return {length: asdict(await membership(scene, length, len(lengths))) for length in lengths}
+    rounds = scene.effort.rounds
+    return {
+        length: asdict(await membership(scene, length, wanted, len(rounds)))
+        for length, wanted in rounds.items()
+    }
 
 
 async def _null(scene: Scene) -> dict[str, Any]:
@@ -121,8 +124,9 @@ async def _recoveries(scene: Scene) -> list[dict[str, Any]]:
 
 
 async def _monitor(scene: Scene) -> list[dict[str, Any]]:
-    # Where nothing becomes public there is nothing to watch; upstream is for comparison.
-    if scene.mode.has_owners and not scene.mode.promotes:
+    # There must be something public to watch, and a detector can read none of these prompts;
+    # upstream is for comparison.
+    if scene.mode.has_owners and (scene.mode.detects or not scene.mode.promotes):
         return []
     return [asdict(window) for window in await watch(scene)]
 

@@ -16,7 +16,7 @@ from attacks.scene import ACCOUNTS, VICTIMS, Scene
 
 PLAIN, FLAGGED = "plain", "flagged"
 HEAD = 16
-LETTERS = 240  # a detector leaves the end of a prompt open, so it must be some way off
+LETTERS = 176  # a detector leaves the end of a prompt open, so it must be some way off
 
 
 @dataclass(frozen=True)

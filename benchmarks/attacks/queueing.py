@@ -13,10 +13,10 @@ from serving.separation import Separation, separation
 
 from attacks.scene import ATTACKER, HOT, Scene
 
-BUSY_TOKENS = 768  # of the request behind which guesses queue
+BUSY_TOKENS = 512  # of the request behind which guesses queue
 ACCEPT_SECONDS = 60.0
 GUESSES = 5  # of each kind, to a round
-TAIL = 96  # tokens behind each queued guess, so that one round of the server serves few of them
+TAIL = 64  # tokens behind each queued guess, so that one round of the server serves few of them
 
 
 async def by_order(scene: Scene, guesses: Sequence[list[int]]) -> list[float]:
@@ -34,11 +34,11 @@ async def by_order(scene: Scene, guesses: Sequence[list[int]]) -> list[float]:
     return [-float(moments.index(answer.done_at)) for answer in answers]
 
 
-async def membership(scene: Scene, length: int, family: int) -> Separation:
+async def membership(scene: Scene, length: int, rounds: int, family: int) -> Separation:
     """Whole prompts of ``length`` that victims said, among others that nobody did."""
     hits: list[float] = []
     misses: list[float] = []
-    for _ in range(scene.effort.rounds):
+    for _ in range(rounds):
         hot = [scene.prompts.fresh(length) for _ in range(GUESSES)]
         cold = [scene.prompts.fresh(length) for _ in range(GUESSES)]
         await scene.victims_say(hot)

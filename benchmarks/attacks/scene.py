@@ -28,8 +28,8 @@ class Effort:
     ``probes``: of each kind (hit, miss), timed one by one, for each of ``LENGTHS``.
     ``trials``: guesses of each length that are only counted, sent in batches.
     ``secrets``: how many are to be recovered, by each signal; ``symbols``: of one of them.
-    ``windows``: of the monitor's watch. ``rounds``: of guesses that queue together, for each of
-    ``LENGTHS``. ``flagged``: guesses of each kind at what a detector must find, timed one by one.
+    ``windows``: of the monitor's watch. ``rounds``: of guesses of each length that queue
+    together. ``flagged``: guesses of each kind at what a detector must find, timed one by one.
     """
 
     probes: dict[int, int]
@@ -41,17 +41,19 @@ class Effort:
     collusions: int
     windows: int
     chats: int
-    rounds: int
+    rounds: dict[int, int]
     flagged: int
 
     def halved(self) -> Effort:
         """For modes that are there for comparison."""
         return replace(
             self,
-            probes={length: max(4, n // 2) for length, n in self.probes.items()},
+            probes={length: max(min(n, 16), n // 2) for length, n in self.probes.items()},
+            rounds={length: -(-n // 2) for length, n in self.rounds.items()},
             trials={length: n // 4 for length, n in self.trials.items()},
             secrets=max(1, self.secrets // 2),
             collusions=max(2, self.collusions // 2),
+            flagged=self.flagged // 2,
         )
 
 
@@ -65,7 +67,7 @@ FULL = Effort(
     collusions=5,
     windows=11,
     chats=20,
-    rounds=4,
+    rounds={1: 4, 8: 4, 64: 4, 512: 2},
     flagged=40,
 )
 QUICK = Effort(
@@ -78,7 +80,7 @@ QUICK = Effort(
     collusions=2,
     windows=0,
     chats=4,
-    rounds=1,
+    rounds={8: 1, 64: 1, 512: 1},
     flagged=4,
 )
 

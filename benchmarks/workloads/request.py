@@ -25,7 +25,7 @@ class Size:
 
     requests: int = 28
     users: int = 200
-    rate: float = 4.5
+    rate: float = 6.0
     zipf: float = 1.0
     scale: float = 1.0
     output: int = 4

@@ -403,6 +403,7 @@ class Engine:
         self.cache.sanity_check()
         self._check_bytes()
         self._check_device_slots()
+        self._check_nobody_reads_what_may_go()
         if self.setting.host:
             self._check_host_slots()
 
@@ -467,6 +468,21 @@ class Engine:
         cache = self.cache
         counted = self.allocator.available_size() + cache.evictable_size() + cache.protected_size()
         assert counted + own == self.setting.device_tokens
+
+    def _check_nobody_reads_what_may_go(self) -> None:
+        """What a running request reads is its own, or locked: not free, and not evictable."""
+        page = self.page
+        loose = [self.allocator.free_pages, self.allocator.release_pages]
+        loose += [
+            node.value[::page] // page
+            for node, _, _ in self._nodes()
+            if node.value is not None and not node.lock_ref
+        ]
+        may_go = set(torch.cat(loose).tolist())
+        for task in self.tasks:
+            if task.running:
+                read = self.row(task)[: task.computed : page] // page
+                assert may_go.isdisjoint(read.tolist()), "a request reads what nobody keeps for it"
 
     def _check_host_slots(self) -> None:
         pool = self.cache.cache_controller.mem_pool_host
