@@ -125,6 +125,24 @@ def test_chunks_go_on_behind_a_promotion() -> None:
     on.drain()
 
 
+def test_chunks_go_on_when_what_they_read_is_merged_away() -> None:
+    """The request's row must move on to the public copy: its own user's is freed."""
+    on = engine()
+    serve(on, "ann", COMMON)
+    task = on.new_task("ann", COMMON + own("ann", 40), chunk=8)
+    assert on.admit(task)
+    serve(on, "ben", COMMON)
+    assert on.cache.displaced_tokens() == 40
+    on.step(task)
+    on.check()
+    assert on.cache.displaced_tokens() == 0
+    while not task.decoding:
+        on.step(task)
+        on.check()
+    on.finish(task)
+    on.drain()
+
+
 def test_what_stays_private_is_no_reason_to_promote() -> None:
     on = engine()
     serve(on, "ann", COMMON, scope="private")
