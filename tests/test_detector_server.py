@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import psutil
 import pytest
+from support import verdicts
 from support.asks import Asker
+from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
+from support.verdicts import ask_three, detector, judged
 
 pytestmark = pytest.mark.server
 
-ADMIN = "sk-admin"
 FLAGS = (
     *("--enable-tenant-cache", "--enable-cache-report", "--page-size", "16"),
-    *("--admin-api-key", ADMIN, "--tenant-epoch-requests", "100000"),
+    *("--tenant-epoch-requests", "100000", *verdicts.FLAGS),
 )
-SECONDS = 60.0  # for whatever happens beside the requests
 
 
 @pytest.fixture(scope="module")
@@ -33,37 +31,6 @@ def server(tiny_model: Path) -> Iterator[Server]:
 @pytest.fixture
 def asker(server: Server) -> Asker:
     return Asker(server)
-
-
-def detector(server: Server) -> dict[str, Any]:
-    """What the detector says of itself."""
-    reply = httpx.get(
-        f"{server.url}/tenant/detector", headers={"Authorization": f"Bearer {ADMIN}"}, timeout=60
-    )
-    reply.raise_for_status()
-    found: dict[str, Any] = reply.json()["detector"]
-    return found
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait, with a deadline, for what other processes do."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.05)
-
-
-def judged(server: Server) -> int:
-    counts = detector(server)["counts"]
-    return sum(counts.get(name, 0) for name in ("sensitive", "not_sensitive", "without_text"))
-
-
-def ask_three(asker: Asker, door: str, prompt: str, **body: Any) -> None:
-    """Three users send a prompt; returns when all three verdicts are there."""
-    before = judged(asker.server)
-    for _ in range(3):
-        asker.ask(door, prompt, user_id=fresh_user(), **body)
-    until(lambda: judged(asker.server) >= before + 3)
 
 
 def shared(asker: Asker, door: str, prompt: str) -> int:

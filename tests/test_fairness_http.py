@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 from support.asks import MODEL, Asker, sampling
+from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
@@ -134,13 +135,6 @@ def refused_of(streams: list[Stream], count: int) -> list[Stream]:
             assert stream.status() == 429
             refused.append(stream)
     return refused
-
-
-def until(asked: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not asked():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_over_the_limit_is_a_429_and_clients_come_back(asker: Asker) -> None:

@@ -13,16 +13,19 @@ import numpy.typing as npt
 import pytest
 from demo_model import SHAPES
 from safetensors.numpy import load_file, save_file
+from support import verdicts
 from support.asks import Asker
+from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.reference import is_greedy
 from support.server import Server
+from support.verdicts import ask_three
 
 from sglang.srt.lora.lora_registry import LoRARef
 
 pytestmark = pytest.mark.server
 
-ISOLATED = ("--enable-tenant-cache", "--tenant-mode", "isolated", "--enable-cache-report")
+SELECTIVE = ("--enable-tenant-cache", "--enable-cache-report", *verdicts.FLAGS)
 ADAPTERS = ("one", "two")
 RANK, ALPHA = 4, 8
 WEIGHTS, ADAPTER_WEIGHTS = "model.safetensors", "adapter_model.safetensors"
@@ -74,7 +77,7 @@ def folders(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def server(tiny_model: Path, folders: dict[str, Path]) -> Iterator[Server]:
     paths = [f"{name}={folder}" for name, folder in folders.items()]
     flags = ("--enable-hierarchical-cache", "--enable-lora", "--lora-paths", *paths)
-    with Server(tiny_model, *ISOLATED, *flags) as server:
+    with Server(tiny_model, *SELECTIVE, *flags) as server:
         yield server
 
 
@@ -112,6 +115,14 @@ def test_users_share_nothing_of_one_adapter(asker: Asker) -> None:
     prompt, alice, bob = fresh_prompt(), fresh_user(), fresh_user()
     assert [cached(asker, prompt, user, "one") for user in (alice, bob)] == [0, 0]
     assert cached(asker, prompt, alice, "one") > 0
+
+
+def test_what_becomes_public_is_so_for_its_adapter(asker: Asker) -> None:
+    """A verdict speaks of the tokens as one adapter computes them."""
+    prompt = fresh_prompt(400)
+    ask_three(asker, "generate", prompt, lora_path="one")
+    until(lambda: cached(asker, prompt, fresh_user(), "one") >= 300)
+    assert [cached(asker, prompt, fresh_user(), other) for other in (None, "two")] == [0, 0]
 
 
 def test_a_batch_of_several_adapters(asker: Asker) -> None:

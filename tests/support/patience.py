@@ -1,0 +1,15 @@
+"""Waiting, with a deadline, for what other processes do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+SECONDS = 60.0
+
+
+def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(0.05)

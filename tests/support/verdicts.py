@@ -1,0 +1,34 @@
+"""What the detector of a whole server says of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.asks import Asker
+from support.operator import Operator
+from support.patience import until
+from support.prompts import fresh_user
+from support.server import Server
+
+ADMIN = "sk-admin"
+FLAGS = ("--admin-api-key", ADMIN)
+
+
+def detector(server: Server) -> dict[str, Any]:
+    reply = Operator(server, ADMIN).ask("GET", "/tenant/detector")
+    reply.raise_for_status()
+    found: dict[str, Any] = reply.json()["detector"]
+    return found
+
+
+def judged(server: Server) -> int:
+    counts = detector(server)["counts"]
+    return sum(counts.get(name, 0) for name in ("sensitive", "not_sensitive", "without_text"))
+
+
+def ask_three(asker: Asker, door: str, prompt: str, **body: Any) -> None:
+    """Three users send a prompt; returns when all three verdicts are there."""
+    before = judged(asker.server)
+    for _ in range(3):
+        asker.ask(door, prompt, user_id=fresh_user(), **body)
+    until(lambda: judged(asker.server) >= before + 3)
