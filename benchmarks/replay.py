@@ -88,6 +88,8 @@ class Engine:
     a prompt counts when it is admitted, an answer's token when it is produced.
     """
 
+    kind_of_cache: type[TenantRadixCache] = TenantRadixCache
+
     def __init__(
         self,
         policy: str,
@@ -98,8 +100,8 @@ class Engine:
         **options: Any,
     ):
         self.device = device or Device()
+        options = {"tenant_mode": "isolated"} | options
         args = ServerArgs(model_path="dummy", enable_tenant_cache=True, **options)
-        args.tenant_mode = "isolated"
         set_global_server_args_for_scheduler(args)
         self.options, self.prices, self.watch = args, Prices.of(args), watch
         self._make_cache(weights or {})
@@ -139,7 +141,7 @@ class Engine:
             token_to_kv_pool_allocator=self.slots,
             page_size=1,
         )
-        self.cache = TenantRadixCache(params, self.options, weights)
+        self.cache = self.kind_of_cache(params, self.options, weights)
 
     # The scheduler
 
