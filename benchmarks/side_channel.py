@@ -21,6 +21,7 @@ from typing import Any
 
 from attacks.campaign import attack
 from attacks.forgery import write_config
+from attacks.monitor import SOONER
 from attacks.picture import draw, draw_times
 from attacks.scene import FULL, QUICK, Effort, Scene
 from attacks.targets import as_table, summary, targets
@@ -113,7 +114,8 @@ def _server(mode: Mode, options: argparse.Namespace, folder: Path) -> AbstractCo
         return nullcontext(options.url)
     config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
     size = ("--max-total-tokens", str(options.device_tokens))
-    return running(Model(options.model), mode, (*SETTINGS, *size, *config))
+    monitor = SOONER if mode.promotes else ()
+    return running(Model(options.model), mode, (*SETTINGS, *size, *config, *monitor))
 
 
 def _bar(mode: Mode) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from attacks.campaign import attack
 from attacks.collusion import FLAGGED, PLAIN, collude
 from attacks.flagged import Flagged, share_and_guess
 from attacks.forgery import write_config
+from attacks.monitor import SOONER
 from attacks.scene import Effort, Scene
 from attacks.targets import targets
 from serving.client import Client
@@ -92,13 +93,14 @@ def campaign(
     attacks: Callable[[Scene], Awaitable[dict[str, Any]]] = everything,
 ) -> dict[str, Any]:
     config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
+    flags = (*SETTINGS, *config, *(SOONER if mode.promotes else ()))
 
     async def run(url: str) -> dict[str, Any]:
         async with Client(url, ADMIN_KEY) as client:
             scene = Scene(client, Prompts(1), mode, EFFORT, keyed=mode.has_owners)
             return await attacks(scene)
 
-    with running(Model(folder / "tiny", "tiny"), mode, (*SETTINGS, *config)) as url:
+    with running(Model(folder / "tiny", "tiny"), mode, flags) as url:
         return asyncio.run(run(url))
 
 

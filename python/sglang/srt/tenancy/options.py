@@ -100,9 +100,11 @@ class TenantOptions:
         float,
         Arg(
             help="selective: a public prefix with fewer distinct users per hit than this, over "
-            "the window, is taken for the target of a probe and becomes private again."
+            "the window, is taken for the target of a probe and becomes private again. Fewer users "
+            "than this times --tenant-epoch-requests, alone on a server, cannot be told from a "
+            "prober. 0 never demotes."
         ),
-    ] = 0.02
+    ] = 0.004
     tenant_rdr_min_hits: A[
         int, Arg(help="selective: hits in the window before --tenant-rdr-threshold is looked at.")
     ] = 256

@@ -1,0 +1,1 @@
+"""What ``benchmarks/monitor.py`` is made of."""
