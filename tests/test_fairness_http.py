@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import orjson
 import pytest
 from support.asks import MODEL, Asker, sampling
@@ -22,7 +23,10 @@ pytestmark = pytest.mark.server
 
 FLOOD, LIGHT = 40, 5
 RUNNING = 2
+POOL = 8192
+KILLED = 1000
 LIMITED, METERED, MANY = fresh_user("limited"), fresh_user("metered"), fresh_user("many")
+SMALL = fresh_user("small")
 
 CONFIG = f"""
 [users."{LIMITED}"]
@@ -33,6 +37,8 @@ tokens_per_minute = 1200
 [users."{MANY}"]
 max_running = 25
 max_queued = 0
+[users."{SMALL}"]
+cache_share = 0.01
 """
 
 
@@ -48,6 +54,7 @@ def flags(policy: str, config_file: Path) -> tuple[str, ...]:
         *("--enable-tenant-cache", "--tenant-mode", "isolated", "--schedule-policy", policy),
         *("--max-running-requests", str(RUNNING), "--chunked-prefill-size", "64"),
         *("--tenant-config", str(config_file), "--enable-hierarchical-cache"),
+        *("--max-total-tokens", str(POOL)),
     )
 
 
@@ -110,6 +117,7 @@ class Stream:
         )
         where = urlsplit(asker.server.url)
         self.socket = socket.create_connection((where.hostname, where.port or 80), timeout=120)
+        self.received = b""
         self.socket.sendall(
             b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
@@ -118,6 +126,11 @@ class Stream:
     def status(self) -> int:
         """As soon as the first bytes are there."""
         return int(self.socket.recv(4096).split()[1])
+
+    def has_tokens(self) -> bool:
+        """Read what is there: has its answer begun?"""
+        self.received += self.socket.recv(65_536)
+        return b"\r\ndata: {" in self.received
 
     def kill(self) -> None:
         self.socket.close()
@@ -138,7 +151,7 @@ def refused_of(streams: list[Stream], count: int) -> list[Stream]:
 
 
 def test_over_the_limit_is_a_429_and_clients_come_back(asker: Asker) -> None:
-    running = [Stream(asker, LIMITED) for _ in range(2)]
+    running = [Stream(asker, LIMITED, tokens=1000) for _ in range(2)]
     assert [stream.status() for stream in running] == [200, 200]
     # One has room to wait, whichever comes first.
     further = [Stream(asker, LIMITED, tokens=4) for _ in range(3)]
@@ -149,9 +162,12 @@ def test_over_the_limit_is_a_429_and_clients_come_back(asker: Asker) -> None:
     assert error["type"] == "rate_limit_error"
     assert (error["code"], error["param"]) == (429, "max_queued")
     assert LIMITED not in refused.text
-    assert asker.post("/generate", {"text": "x", "user_id": fresh_user()}).status_code == 200
     # The official client waits as it is told, and gets its answer.
-    client = asker.openai.with_options(max_retries=60)
+    told: list[int] = []
+    watched = httpx.Client(
+        event_hooks={"response": [lambda response: told.append(response.status_code)]}
+    )
+    client = asker.openai.with_options(max_retries=60, http_client=watched)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(
             client.completions.create,
@@ -160,14 +176,49 @@ def test_over_the_limit_is_a_429_and_clients_come_back(asker: Asker) -> None:
             max_tokens=4,
             extra_body={"user_id": LIMITED},
         )
+        until(lambda: bool(told))
         for stream in running:
             stream.kill()
         assert waiting.status() == 200
         assert answer.result().choices
+    assert told[0] == 429
+    assert told[-1] == 200
+    assert asker.post("/generate", {"text": "x", "user_id": fresh_user()}).status_code == 200
     waiting.kill()
 
 
-def test_clients_that_vanish_leave_no_counts(asker: Asker) -> None:
+def kill_mid_stream(asker: Asker, number: int) -> None:
+    """Streams are torn off as soon as tokens of their answer have come, others follow."""
+    streams: list[Stream] = []
+    killed, deadline = 0, time.monotonic() + 240
+    while killed < number:
+        assert time.monotonic() < deadline
+        streams += [Stream(asker, MANY) for _ in range(20 - len(streams))]
+        readable, _, _ = select.select([s.socket for s in streams], [], [], 1)
+        for stream in [s for s in streams if s.socket in readable]:
+            begun = stream.has_tokens()
+            refused = stream.received.startswith(b"HTTP/1.1 429")
+            if begun or refused:  # those before are not all given back yet
+                stream.kill()
+                streams.remove(stream)
+                killed += begun
+    for stream in streams:
+        stream.kill()
+
+
+def test_clients_that_vanish_mid_stream_leave_no_counts(asker: Asker) -> None:
+    """A thousand of them: the door's counts, and the scheduler's, are zero."""
+    kill_mid_stream(asker, KILLED)
+    until(lambda: asker.post("/generate", whole_limit()).status_code == 200)
+    until(lambda: requests_in_scheduler(asker) == 0)
+
+
+def requests_in_scheduler(asker: Asker) -> int:
+    (load,) = asker.server.http.get("/v1/loads?include=core").json()["loads"]
+    return int(load["num_running_reqs"] + load["num_waiting_reqs"])
+
+
+def test_clients_that_vanish_at_any_time_leave_no_counts(asker: Asker) -> None:
     """Killed before they have an answer, while they have it, and while they wait."""
     killed = 0
     for _ in range(10):
@@ -229,3 +280,21 @@ def test_a_response_in_the_background_counts_until_it_is_done(asker: Asker) -> N
     path = f"/v1/responses/{response.json()['id']}/cancel"
     assert asker.post(path, {"user_id": LIMITED}).status_code == 200
     until(lambda: asker.post("/generate", two_prompts()).status_code == 200)
+
+
+def test_a_share_of_the_cache_is_kept(asker: Asker) -> None:
+    """81 tokens of the device, and 163 of a host of twice its size."""
+    prompts = [fresh_prompt(70) for _ in range(6)]
+    cached = {}
+    for user in (SMALL, fresh_user()):
+        for prompt in prompts:
+            asker.generate(text=prompt, user_id=user, sampling_params=sampling(1))
+        replies = [
+            asker.generate(text=prompt, user_id=user, sampling_params=sampling(1))
+            for prompt in reversed(prompts)
+        ]
+        cached[user] = [reply["meta_info"]["cached_tokens"] for reply in replies]
+    small, free = cached.values()
+    assert min(free) >= 64
+    assert small[0] >= 64
+    assert sum(small) < 300

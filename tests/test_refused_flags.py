@@ -88,6 +88,7 @@ CONFIGS = {
     "users.a b": ('[users."a b"]\n', []),
     "no user has a key": ("require_key = true\n", []),
     "[[public_prefixes]]": ("[[public_prefixes]]\nname = 'a'\ntext = 'x'\n", []),
+    "cache_share": ("[default]\ncache_share = 0.5\n", ["--tenant-mode", "shared"]),
     "already belongs": (KEYS + GATEWAY.replace("sk-gateway", "sk-alice"), []),
 }
 

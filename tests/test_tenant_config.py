@@ -60,6 +60,15 @@ def test_the_public_has_a_weight_of_its_own(tmp_path: Path) -> None:
         load(tmp_path, "[public]\nweight = 0")
 
 
+def test_shares_of_the_cache(tmp_path: Path) -> None:
+    text = "[users.alice]\ncache_share = 0.25\n[users.bob]\nmax_running = 1"
+    shares = load(tmp_path, text).cache_shares
+    assert [shares.of(user) for user in ("alice", "bob", "carol")] == [0.25, None, None]
+    shares = load(tmp_path, f"[default]\ncache_share = 1\n{text}").cache_shares
+    assert [shares.of(user) for user in ("alice", "bob", "carol")] == [0.25, 1.0, 1.0]
+    assert not load(tmp_path, "[default]\nmax_running = 1").cache_shares
+
+
 def test_public_prefixes_are_read_in_order(tmp_path: Path) -> None:
     config = load(
         tmp_path,
@@ -99,6 +108,12 @@ def test_public_prefixes_are_read_in_order(tmp_path: Path) -> None:
         ("[users.alice]\nweight = 0", "users.alice.weight"),
         ("[users.alice]\nweight = nan", "users.alice.weight"),
         ("[users.alice]\nweight = true", "users.alice.weight"),
+        ("[users.alice]\ncache_share = 0", "users.alice.cache_share: 0 is no share"),
+        ("[users.alice]\ncache_share = 1.01", "users.alice.cache_share: 1.01"),
+        ("[users.alice]\ncache_share = true", "users.alice.cache_share: True"),
+        ("[users.alice]\ncache_share = nan", "users.alice.cache_share: nan"),
+        ("[default]\ncache_share = '10%'", "default.cache_share: '10%'"),
+        ("[public]\ncache_share = 0.5", "public.cache_share"),
         ("[users.'a b']\nkeys = ['k']", "users.a b"),
         ("[users]\nalice = 'sk'", "users.alice"),
         ("users = 3", "users"),

@@ -43,6 +43,7 @@ def test_the_tree_does_as_the_model_says() -> None:
         "erasures",
         "loaded",
         "evictions",
+        "over_share",
     ):
         assert Plays.reached[event] > 5, (event, Plays.reached)
 

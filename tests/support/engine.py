@@ -29,6 +29,7 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.cache.node import Node, walk
+from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
 from sglang.srt.tenancy.ownership import Namespace, adopt
 from support.transfers import Streams
@@ -53,6 +54,7 @@ class Setting:
     rdr_min_hits: int = 4
     quarantine_epochs: int = 2
     detector: str = "off-trust-all"
+    shares: CacheShares | None = None
 
     def server_args(self) -> ServerArgs:
         return ServerArgs(
@@ -153,10 +155,12 @@ class Engine:
             tp_cache_group=torch.distributed.group.WORLD if setting.host else None,
         )
         self.cache: Any = (TenantHiRadixCache if setting.host else TenantRadixCache)(
-            params, self.args, {}
+            params, self.args, {}, setting.shares
         )
-        self.streams = Streams(self.cache.cache_controller) if setting.host else None
+        self.streams: Streams | None = None
         if setting.host:
+            hold = setting.write_policy != "write_back"
+            self.streams = Streams(self.cache.cache_controller, hold_writes=hold)
             atexit.unregister(self.cache.shutdown)  # it would keep every engine's memory
         self.tasks: list[Task] = []
         self.loaded = 0  # tokens that came back from the host

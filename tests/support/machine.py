@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from support.engine import Setting
-from support.play import SPEC, STEPS, TIGHT, Play, Step
+from support.play import SHARES, SPEC, STEPS, TIGHT, Play, Step
 
 
 @st.composite
@@ -30,6 +30,7 @@ def any_setting(draw: st.DrawFn) -> Setting:
             st.sampled_from(("write_through", "write_through", "write_through_selective"))
         ),
     )
+    setting = replace(setting, shares=draw(st.sampled_from(SHARES)))
     if draw(st.sampled_from((True, True, False))):
         tight = draw(st.sampled_from(TIGHT[page]))
         ratio = draw(st.sampled_from((1.3, 3.0)))
@@ -74,6 +75,7 @@ class Plays(RuleBasedStateMachine):
         self.reached["steps"] += self.play.steps
         self.reached["loaded"] += self.play.engine.loaded
         self.reached["evictions"] += self.play.evictions
+        self.reached["over_share"] += self.play.over_share
 
 
 def many(plays: int, steps: int, *, anew: bool = False) -> settings:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.ownership import stays_private
 from support.engine import LONGEST, Engine, Setting, Task
 from support.model import Model, ModelError, Place
@@ -30,6 +31,12 @@ UNIT = {1: 3, 4: 2, 16: 8}  # tokens of one symbol: some of them end within a pa
 STEMS = ((0,) * 14, (0, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0), (0, 1, 1, 1, 0, 0, 0, 0, 1))
 PREFIXES = ((0, 4), (0, 9), (1, 5), (1, 8), (2, 3))  # stem and symbols of what gets published
 MOST_TASKS = 6
+SHARES = (
+    None,
+    None,
+    CacheShares({"ann": 0.02}),
+    CacheShares({"ann": 0.3, "ben": 1.0}, default=0.05),
+)
 
 
 # What is done how often, and the numbers that a step of this name has.
@@ -85,6 +92,7 @@ def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
         rdr_min_hits=rng.choice((3, 5)),
         detector=rng.choice(("off-trust-all",) * 4 + ("none",)),
         write_policy=rng.choice(("write_through", "write_through", "write_through_selective")),
+        shares=rng.choice(SHARES),
     )
     if evictions:
         tight = rng.choice(TIGHT[page])
@@ -104,9 +112,23 @@ class Play:
         self.digests: list[str] = []
         self.steps = 0
         self.evictions = 0
+        self.over_share = 0  # tokens
         self._evictions_seen = 0
         for name in ("evict", "evict_host"):
             self._watch(name)
+        self._watch_shares()
+
+    def _watch_shares(self) -> None:
+        cache = self.engine.cache
+        count = cache.count
+
+        def watched(event: str, times: int = 1) -> None:
+            if event == "tokens_over_share":
+                self.evictions += 1
+                self.over_share += times
+            count(event, times)
+
+        cache.count = watched
 
     def _watch(self, name: str) -> None:
         """The model must know when something may be missing."""

@@ -31,10 +31,11 @@ class Streams:
     """Holds back a controller's copies, as the two streams of a GPU do, until they are let go.
 
     The copies are the pools' own; only their time is ours. Those of one direction finish in
-    the order in which they were started.
+    the order in which they were started. ``hold_writes``: whether those to the host are, too;
+    writing back, the tree waits for each of them.
     """
 
-    def __init__(self, controller: HiCacheController):
+    def __init__(self, controller: HiCacheController, *, hold_writes: bool = True):
         self._controller = controller
         self.writes: list[Transfer] = []
         self.loads: list[Transfer] = []
@@ -54,7 +55,8 @@ class Streams:
                 Transfer(lambda: load(pool, *taken, layer, backend), taken[1].tolist())
             )
 
-        host.backup_from_device_all_layer = hold_backup
+        if hold_writes:
+            host.backup_from_device_all_layer = hold_backup
         host.load_to_device_per_layer = hold_load
 
     def announce(self) -> None:

@@ -23,6 +23,7 @@ from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
+from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.ownership import namespace
 
 
@@ -50,6 +51,7 @@ class Tree:
         host_ratio: float = 3.0,
         page_size: int = 1,
         weights: Mapping[str, float] | None = None,
+        shares: CacheShares | None = None,
         write_policy: str = "write_through",
         mode: str = "isolated",
         context: int = 64,
@@ -94,7 +96,7 @@ class Tree:
         )
         self.args, self.params = args, params
         self.cache: HiRadixCache = (
-            TenantHiRadixCache(params, args, weights or {})
+            TenantHiRadixCache(params, args, weights or {}, shares)
             if ours
             else HiRadixCache(params=params, server_args=args)
         )

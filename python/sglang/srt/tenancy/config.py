@@ -8,6 +8,7 @@ weight = 2.0                  # share of memory and service, default 1
 max_running = 8               # limits (limits.py): of a user, or in [default] of all
 max_queued = 32
 tokens_per_minute = 60_000
+cache_share = 0.25            # of the KV cache (cache/quota.py), here or in [default]
 
 [public]
 weight = 1.0                  # share of memory of what is public, against all users together
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.limits import LIMIT_FIELDS, Limits
 from sglang.srt.tenancy.prefix_source import (
     MAX_PREFIXES,
@@ -62,6 +64,7 @@ class TenantConfig:
     public_prefixes: tuple[PrefixSource, ...] = field(default=(), repr=False)
     limits: Mapping[str, Limits] = field(default_factory=dict)
     default_limits: Limits = field(default_factory=Limits)
+    cache_shares: CacheShares = field(default_factory=CacheShares)
 
     def limits_of(self, user_id: str) -> Limits:
         return self.limits.get(user_id, self.default_limits)
@@ -93,7 +96,8 @@ class TenantConfig:
 def _parse(data: dict[str, Any]) -> TenantConfig:
     _only(data, "", "require_key", "users", "default", "gateway", "public", "public_prefixes")
     default = _limits(_table(data, "default"), "default")
-    _only(_table(data, "default"), "default", *sorted(LIMIT_FIELDS))
+    _only(_table(data, "default"), "default", "cache_share", *sorted(LIMIT_FIELDS))
+    shares: dict[str, float] = {}
     holders: dict[str, str] = {}
     weights: dict[str, float] = {}
     limits: dict[str, Limits] = {}
@@ -104,10 +108,12 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         except IdentityError as error:
             raise ConfigError(str(error)) from None
         entry = _table(data["users"], user, where)
-        _only(entry, where, "keys", "key_hashes", "weight", *sorted(LIMIT_FIELDS))
+        _only(entry, where, "keys", "key_hashes", "weight", "cache_share", *sorted(LIMIT_FIELDS))
         _hold(holders, user, entry, where)
         weights[user] = _weight(entry.get("weight", 1.0), where)
         limits[user] = _limits(entry, where, default)
+        if "cache_share" in entry:
+            shares[user] = _share(entry["cache_share"], where)
     public = _table(data, "public")
     _only(public, "public", "weight")
     if "weight" in public:
@@ -120,7 +126,15 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         raise ConfigError(f"require_key: {require!r} is neither true nor false")
     if require and not holders:
         raise ConfigError("require_key: true, but no user has a key")
-    return TenantConfig(holders, weights, require, _public_prefixes(data), limits, default)
+    return TenantConfig(
+        holders,
+        weights,
+        require,
+        _public_prefixes(data),
+        limits,
+        default,
+        CacheShares(shares, _default_share(data)),
+    )
 
 
 def _public_prefixes(data: dict[str, Any]) -> tuple[PrefixSource, ...]:
@@ -192,6 +206,21 @@ def _hold(holders: dict[str, str], user: str, entry: dict[str, Any], where: str)
     for key_hash in [*map(_sha256, _keys(entry, where)), *hashes]:
         if holders.setdefault(key_hash, user) != user:
             raise ConfigError(f"{where}: one of its keys already belongs to somebody else")
+
+
+def _default_share(data: dict[str, Any]) -> float | None:
+    table = _table(data, "default")
+    return _share(table["cache_share"], "default") if "cache_share" in table else None
+
+
+def _share(value: Any, where: str) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and 0 < value <= 1:
+        return float(value)
+    raise ConfigError(
+        f"{where}.cache_share: {value!r} is no share; give a number above 0, up to 1 (all of the "
+        "cache), or leave it out"
+    )
 
 
 def _weight(value: Any, where: str) -> float:

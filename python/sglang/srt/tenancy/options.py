@@ -281,6 +281,11 @@ def _check_config(args: ServerArgs) -> None:
             f"--tenant-config has [[public_prefixes]], which --tenant-mode {args.tenant_mode} "
             "has no use for; use --tenant-mode selective, or take them out"
         )
+    if config.cache_shares and args.tenant_mode == "shared":
+        raise ValueError(
+            "--tenant-config has cache_share, which --tenant-mode shared has no use for: nothing "
+            "there is anybody's own; use another --tenant-mode, or take it out"
+        )
     if args.tokenizer_worker_num > 1:
         from sglang.srt.tenancy.reload import forward_hangup
 

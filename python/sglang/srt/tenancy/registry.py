@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sglang.srt.mem_cache.registry import (
@@ -24,23 +23,30 @@ __all__ = ["adopt", "build", "refuse"]
 def build(context: TreeCacheBuildContext) -> BasePrefixCache:
     """The tenant cache for this model. Raises ValueError for trees that have no owners."""
     refuse(context)
-    weights = _weights(context.server_args)
+    config = _config(context.server_args)
+    cache = _build(context, config)
+    config.cache_shares.check(cache.token_to_kv_pool_allocator.size, cache.page_size)
+    return cache
+
+
+def _build(context: TreeCacheBuildContext, config: TenantConfig) -> BasePrefixCache:
+    division = config.weights, config.cache_shares
     if context.enable_hierarchical_cache:
         from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
 
-        cache = TenantHiRadixCache(context.params, context.server_args, weights)
+        cache = TenantHiRadixCache(context.params, context.server_args, *division)
         context.tp_worker.register_hicache_layer_transfer_counter(
             cache.cache_controller.layer_done_counter
         )
         return cache
     from sglang.srt.tenancy.cache.radix import TenantRadixCache
 
-    return TenantRadixCache(context.params, context.server_args, weights)
+    return TenantRadixCache(context.params, context.server_args, *division)
 
 
-def _weights(options: TenantOptions) -> Mapping[str, float]:
-    """Shares of memory, as they stand when the server starts: every rank has the same."""
-    return TenantConfig.load(options.tenant_config).weights if options.tenant_config else {}
+def _config(options: TenantOptions) -> TenantConfig:
+    """Who may hold how much, as it stands when the server starts: every rank has the same."""
+    return TenantConfig.load(options.tenant_config) if options.tenant_config else TenantConfig()
 
 
 def refuse(context: TreeCacheBuildContext) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from sglang.srt.tenancy.cache.node import DISPLACED, PUBLIC, Node, walk
+from sglang.srt.tenancy.cache.order import EvictionOrder
 from sglang.srt.tenancy.cache.sharing import Sharing
 
 
@@ -28,6 +29,7 @@ class Checked(Sharing):
             slots |= held
         assert sizes == self.device_order.sizes, (sizes, self.device_order.sizes)
         assert (evictable, protected) == (self.evictable_size_, self.protected_size_)
+        self._check_share(self.device_order, self.evictable_leaves)
         self._check_tiers()
 
     def _check_node(self, node: Node) -> None:
@@ -48,6 +50,14 @@ class Checked(Sharing):
             assert len(node.value) == len(node.key)
         leaf = node.value is not None and not node.lock_ref and not on_device
         assert (node in self.evictable_leaves) == leaf
+
+    def _check_share(self, order: EvictionOrder, leaves: set[Node]) -> None:
+        """Whoever holds more than their share of a tier has nothing left to give."""
+        if order.quota is None:
+            return
+        for owner in {leaf.owner for leaf in leaves}:
+            allowed = order.quota.of(owner)
+            assert allowed is None or order.sizes[owner] <= allowed, (order.sizes, allowed)
 
     def _check_tiers(self) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams, EvictResult
 from sglang.srt.tenancy.cache.node import JOINED, Node
@@ -19,24 +20,30 @@ class FairEviction(Requests):
         if self.disable:
             return EvictResult()
         started = time.perf_counter()
-        evicted = 0
-        if params.num_tokens > 0:
-            for leaf in self.device_order.take(self.evictable_leaves.__contains__):
-                node = self._tail(leaf, params.num_tokens - evicted)
-                evicted += self._evict_leaf(node)
-                if evicted >= params.num_tokens:
-                    break
+        leaves = self.device_order.take(self.evictable_leaves.__contains__)
+        evicted = self._evict_from(leaves, params.num_tokens)
         self.update_eviction_metrics(evicted, started)
         return EvictResult(num_tokens_evicted=evicted)
 
-    def _tail(self, leaf: Node, needed: int) -> Node:
-        """The part of a leaf to evict: of a joined chain no more than its nodes would have lost."""
+    def _evict_from(self, leaves: Iterator[Node], needed: int, cut_any: bool = False) -> int:
+        """Evict leaves until ``needed`` tokens are free. Returns how many are."""
+        evicted = 0
+        while evicted < needed and (leaf := next(leaves, None)) is not None:
+            evicted += self._evict_leaf(self._tail(leaf, needed - evicted, cut_any))
+        return evicted
+
+    def _tail(self, leaf: Node, needed: int, cut_any: bool = False) -> Node:
+        """The part of a leaf to evict: of a joined chain no more than its nodes would have lost.
+
+        ``cut_any``: of any leaf no more than is needed.
+        """
         size = len(leaf.key)
         page = self.page_size
         cut = max(needed, size // _SMALLEST_CUT)
         cut = -(-cut // page) * page
-        if leaf.state & JOINED and cut < size:
-            self._split_node(leaf.key, leaf, size - cut)
+        if (cut_any or leaf.state & JOINED) and cut < size:
+            rest = self._split_node(leaf.key, leaf, size - cut)
+            rest.last_access_time = leaf.last_access_time  # it goes on being the oldest
         return leaf
 
     def _evict_leaf(self, leaf: Node) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +12,7 @@ from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.check import Checked
 from sglang.srt.tenancy.cache.node import DISPLACED, QUEUED_HOST, Node, walk
+from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.storage import OwnedStorage
 
 if TYPE_CHECKING:
@@ -27,14 +28,18 @@ class TenantHiRadixCache(Checked, OwnedStorage):
     """
 
     def __init__(
-        self, params: CacheInitParams, server_args: ServerArgs, weights: Mapping[str, float]
+        self,
+        params: CacheInitParams,
+        server_args: ServerArgs,
+        weights: Mapping[str, float],
+        shares: CacheShares | None = None,
     ):
-        super().__init__(params, server_args, weights, server_args=server_args)
+        super().__init__(params, server_args, weights, shares, server_args=server_args)
         self._ask_storage_by_owner()
 
     def reset(self) -> None:
         super().reset()
-        self.host_order = self._new_order(QUEUED_HOST)
+        self.host_order = self._new_order(QUEUED_HOST, self.token_to_kv_pool_host)
         self._until_written: dict[int, list[Node]] = {}  # write -> nodes it keeps on the device
         # Displaced nodes whose host slots are still in use, and who has taken the slots over.
         self._host_lingering: dict[Node, Node | None] = {}
@@ -121,6 +126,8 @@ class TenantHiRadixCache(Checked, OwnedStorage):
                 self._update_leaf_status(back)
                 self._update_host_leaf_status(back)
             self._update_leaf_status(walker)
+        if self.shares is not None:
+            self._keep_within_shares()
         return loaded
 
     def _finish_write_through_ack(self, ack_id: int, *, release_lock: bool) -> None:
@@ -136,8 +143,14 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         super().check_hicache_events()
         for node in list(self._host_lingering):
             self._let_go_of_host(node)
+        if self.shares is not None:
+            self._keep_within_shares()
 
     # Eviction
+
+    def _keep_within_shares(self) -> None:
+        super()._keep_within_shares()
+        self._keep_within(self.host_order, self.evictable_host_leaves, self._evict_host_from)
 
     def evict(self, params: EvictParams) -> EvictResult:
         if self.cache_controller.write_policy == "write_back":
@@ -147,22 +160,42 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         return super().evict(params)
 
     def _evict_leaf(self, leaf: Node) -> int:
-        evict = self._evict_regular if leaf.host_value is None else self._evict_backuped
-        return int(evict(leaf))
+        if leaf.host_value is not None:
+            return int(self._evict_backuped(leaf))
+        if self.cache_controller.write_policy == "write_back":
+            return self._write_back(leaf)
+        return int(self._evict_regular(leaf))
+
+    def _write_back(self, leaf: Node) -> int:
+        """Evict a leaf that the host has not: to the host, if it has room that nobody uses."""
+        slots = leaf.value
+        assert slots is not None
+        room = self.cache_controller.mem_pool_host.available_size() >= len(slots)
+        if not room or not self.write_backup(leaf, write_back=True):
+            return self._displace_subtree(leaf)
+        leaf.protect_host()
+        evicted = int(self._detach_backuped(leaf))
+        self.writing_check(write_back=True)
+        self.cache_controller.evict_device(slots)
+        leaf.release_host()
+        return evicted
 
     def evict_host(self, num_tokens: int) -> None:
+        self._evict_host_from(
+            self.host_order.take(self.evictable_host_leaves.__contains__), num_tokens
+        )
+
+    def _evict_host_from(self, leaves: Iterator[Node], needed: int, cut_any: bool = False) -> int:
         evicted = 0
         in_use: list[Node] = []
-        if num_tokens > 0:
-            for leaf in self.host_order.take(self.evictable_host_leaves.__contains__):
-                if leaf.host_ref_counter:
-                    in_use.append(leaf)
-                    continue
-                evicted += self._evict_host_leaf(self._tail(leaf, num_tokens - evicted))
-                if evicted >= num_tokens:
-                    break
+        while evicted < needed and (leaf := next(leaves, None)) is not None:
+            if leaf.host_ref_counter:
+                in_use.append(leaf)
+            else:
+                evicted += self._evict_host_leaf(self._tail(leaf, needed - evicted, cut_any))
         for leaf in in_use:
             self.host_order.offer(leaf)
+        return evicted
 
     def _evict_host_leaf(self, leaf: Node) -> int:
         from sglang.srt.mem_cache.events import StorageMedium
@@ -273,3 +306,5 @@ class TenantHiRadixCache(Checked, OwnedStorage):
             assert not held & slots, "a host slot in two places"
             slots |= held
         assert host == self.host_order.sizes, (host, self.host_order.sizes)
+        free = {leaf for leaf in self.evictable_host_leaves if not leaf.host_ref_counter}
+        self._check_share(self.host_order, free)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sglang.srt.tenancy.cache.node import PUBLIC, Node
+from sglang.srt.tenancy.cache.quota import Quota
 
 _ROOM_TO_GROW = 1.25
 
@@ -27,12 +28,20 @@ class EvictionOrder:
     a touch costs nothing.
     ``weights``: owner -> share, 1 for whoever is missing. What is public is entitled to as
     much as all owners together, times its own weight (``PUBLIC``): it serves them all.
+    ``quota``: hears of whoever may hold more than they are allowed; None: all may hold all.
     """
 
-    def __init__(self, queued: int, priority: Callable[[Node], Any], weights: Mapping[str, float]):
+    def __init__(
+        self,
+        queued: int,
+        priority: Callable[[Node], Any],
+        weights: Mapping[str, float],
+        quota: Quota | None = None,
+    ):
         self.queued = queued
         self._priority = priority
         self._weights = weights
+        self.quota = quota
         self.sizes: dict[str, int] = {}
         self._present = 0.0  # weights of the owners who hold something, the public aside
         self._leaves: dict[str, list[tuple[Any, Node]]] = {}
@@ -51,6 +60,8 @@ class EvictionOrder:
         if owner and (not before) != (not size):
             weight = self._weights.get(owner, 1.0)
             self._present += weight if size else -weight
+        if self.quota is not None and tokens > 0:
+            self.quota.watch(owner, size)
         if tokens > 0 and owner in self._bounds:
             bound, oldest = self._bounds[owner]
             if size > bound:
@@ -67,6 +78,8 @@ class EvictionOrder:
         heapq.heappush(leaves, (priority, node))
         if not owner:
             return
+        if self.quota is not None:
+            self.quota.watch(owner, self.sizes.get(owner, 0))
         if owner not in self._bounds:
             self._announce(owner, _ROOM_TO_GROW * self.sizes.get(owner, 0), priority)
         elif priority < self._bounds[owner][1]:
@@ -103,6 +116,20 @@ class EvictionOrder:
                 continue
             heapq.heappop(leaves)
             node.state &= ~self.queued
+            if evictable:
+                yield node
+
+    def take_of(self, owner: str, is_evictable: Callable[[Node], bool]) -> Iterator[Node]:
+        """One owner's leaves to evict, best first; each is taken off the order."""
+        while leaves := self._leaves.get(owner):
+            priority, node = leaves[0]
+            evictable = node.owner == owner and is_evictable(node)
+            if evictable and (current := self._priority(node)) != priority:
+                heapq.heapreplace(leaves, (current, node))
+                continue
+            heapq.heappop(leaves)
+            if node.owner == owner:
+                node.state &= ~self.queued
             if evictable:
                 yield node
 

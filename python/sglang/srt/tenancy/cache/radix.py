@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sglang.srt.tenancy.cache.check import Checked
-from sglang.srt.tenancy.cache.eviction import FairEviction
+from sglang.srt.tenancy.cache.within_share import WithinShare
 
 
-class TenantRadixCache(Checked, FairEviction):
+class TenantRadixCache(Checked, WithinShare):
     """Upstream's ``RadixCache`` with owners: ``tree.py`` and the rooms above it."""

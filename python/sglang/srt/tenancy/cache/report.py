@@ -29,27 +29,37 @@ def stats(cache: Any, owners: int) -> dict[str, Any]:
             "capacity": int(cache.token_to_kv_pool_allocator.size),
             "evictable": int(cache.evictable_size()),
             "protected": int(cache.protected_size()),
-            **_occupancy(cache.device_order.sizes, owners),
+            **_occupancy(cache.device_order, owners),
         },
         "host": None
         if host_order is None
         else {
             "capacity": int(cache.token_to_kv_pool_host.size),
-            **_occupancy(host_order.sizes, owners),
+            **_occupancy(host_order, owners),
         },
         "counts": {name: int(count) for name, count in getattr(cache, "counts", {}).items()},
     }
 
 
-def _occupancy(sizes: Mapping[str, int], owners: int) -> dict[str, Any]:
-    private = [(size, digest(owner)) for owner, size in sizes.items() if owner != PUBLIC]
+def _occupancy(order: Any, owners: int) -> dict[str, Any]:
+    sizes: Mapping[str, int] = order.sizes
+    private = [(size, digest(owner), owner) for owner, size in sizes.items() if owner != PUBLIC]
     private.sort(key=lambda entry: (-entry[0], entry[1]))
     return {
         "public": sizes.get(PUBLIC, 0),
-        "private": sum(size for size, _ in private),
+        "private": sum(size for size, _, _ in private),
         "owners": len(private),
-        "largest_owners": [{"owner": owner, "tokens": size} for size, owner in private[:owners]],
+        "largest_owners": [
+            {"owner": shown, "tokens": size} | _allowed(order.quota, owner)
+            for size, shown, owner in private[:owners]
+        ],
     }
+
+
+def _allowed(quota: Any, owner: str) -> dict[str, int]:
+    """What the owner's ``cache_share`` is in tokens, where they have one."""
+    tokens = None if quota is None else quota.of(owner)
+    return {} if tokens is None else {"allowed": tokens}
 
 
 def tree(cache: Any, depth: int, nodes: int) -> dict[str, Any]:

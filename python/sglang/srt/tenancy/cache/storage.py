@@ -9,10 +9,10 @@ import torch
 from sglang.srt.mem_cache.hicache_storage import HiCacheStorageExtraInfo
 from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.eviction import FairEviction
 from sglang.srt.tenancy.cache.hashes import ensure_hashes, page_hashes, tag
 from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, Node, walk
 from sglang.srt.tenancy.cache.tree import common_prefix
+from sglang.srt.tenancy.cache.within_share import WithinShare
 from sglang.srt.tenancy.ownership import Namespace, keeps_out_of_tree
 
 
@@ -41,7 +41,7 @@ class Wanted(RadixKey):
         return public + page_hashes(self[split:], tag(namespace.owner, plain, above), page_size)
 
 
-class OwnedStorage(FairEviction, HiRadixCache):
+class OwnedStorage(WithinShare, HiRadixCache):
     """What upstream's storage path needs to know about owners.
 
     Pages that come from storage are private to who asked, whatever their name was: what is

@@ -36,6 +36,7 @@ from sglang.srt.tenancy.cache.node import (
     Node,
 )
 from sglang.srt.tenancy.cache.order import EvictionOrder
+from sglang.srt.tenancy.cache.quota import CacheShares, Quota
 from sglang.srt.tenancy.cache.window import Clock
 from sglang.srt.tenancy.ownership import Namespace
 
@@ -54,17 +55,19 @@ class OwnedTree(RadixCache):
         params: CacheInitParams,
         options: TenantOptions,
         weights: Mapping[str, float],
+        shares: CacheShares | None = None,
         **upstream: Any,
     ):
         self.options = options
-        self.weights = weights  # owner -> share
+        self.weights = weights  # owner -> weight
+        self.shares = shares or None  # of owners who may not hold all that they could
         super().__init__(params=params, **upstream)
 
     def reset(self) -> None:
         super().reset()
         if not hasattr(self, "clock"):  # it goes on after a flush of the cache
             self.clock = Clock(self.options.tenant_epoch_requests)
-        self.device_order = self._new_order(QUEUED_DEVICE)
+        self.device_order = self._new_order(QUEUED_DEVICE, self.token_to_kv_pool_allocator)
         root = Node(RadixKey(array("q"), None), None, self.clock.tick(), 0, self.root_node.priority)
         root.value = root.host_value = torch.empty(0, dtype=torch.int64, device=self.device)
         root.hash_value = []
@@ -74,8 +77,9 @@ class OwnedTree(RadixCache):
             last_device_node=root, last_host_node=root, best_match_node=root
         )
 
-    def _new_order(self, queued: int) -> EvictionOrder:
-        return EvictionOrder(queued, self.eviction_strategy.get_priority, self.weights)
+    def _new_order(self, queued: int, pool: Any) -> EvictionOrder:
+        quota = Quota(self.shares, pool.size) if self.shares else None
+        return EvictionOrder(queued, self.eviction_strategy.get_priority, self.weights, quota)
 
     # Finding and inserting
 
