@@ -140,6 +140,20 @@ def test_retracted_and_aborted_requests_leave_no_more(host: bool) -> None:
         assert held(engine, "small")[0] == 100
 
 
+def test_a_transfers_end_unlocks_what_gives_way() -> None:
+    tree = Tree(ours=True, device_tokens=POOL, shares=SMALL)
+    first, second = prompt(1, 60), prompt(2, 60)
+    for tokens in (first, second):
+        tree.insert(tokens, "small")
+        tree.settle()
+    tree.lock(second, "small")
+    assert tree.load_back(first, "small") == 20
+    assert tree.cache.device_order.sizes == {"small": 120}  # all of it is in use
+    tree.settle()
+    assert tree.cache.device_order.sizes == {"small": 100}
+    tree.cache.sanity_check()
+
+
 def test_the_public_counts_to_nobody() -> None:
     engine = engine_of(mode="selective", shares=CacheShares({"small": 0.1}, default=0.2))
     for user in ("small", "free", "small"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import atexit
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +23,9 @@ from sglang.srt.mem_cache.base_prefix_cache import (
 )
 from sglang.srt.mem_cache.cache_init_params import CacheInitParams
 from sglang.srt.mem_cache.common import evict_from_tree_cache, release_kv_cache
+from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
-from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
@@ -55,6 +56,8 @@ class Setting:
     quarantine_epochs: int = 2
     detector: str = "off-trust-all"
     shares: CacheShares | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    ours: bool = True  # or upstream's cache, which cannot be checked
 
     def server_args(self) -> ServerArgs:
         return ServerArgs(
@@ -64,7 +67,7 @@ class Setting:
             hicache_io_backend="direct",
             hicache_mem_layout="layer_first",
             hicache_write_policy=self.write_policy,
-            enable_tenant_cache=True,
+            enable_tenant_cache=self.ours,
             tenant_mode=self.mode,
             tenant_public_users=self.public_users,
             tenant_epoch_requests=self.epoch_requests,
@@ -154,9 +157,7 @@ class Engine:
             page_size=self.page,
             tp_cache_group=torch.distributed.group.WORLD if setting.host else None,
         )
-        self.cache: Any = (TenantHiRadixCache if setting.host else TenantRadixCache)(
-            params, self.args, {}, setting.shares
-        )
+        self.cache = self._new_cache(params)
         self.streams: Streams | None = None
         if setting.host:
             hold = setting.write_policy != "write_back"
@@ -165,6 +166,13 @@ class Engine:
         self.tasks: list[Task] = []
         self.loaded = 0  # tokens that came back from the host
         self._requests = 0
+
+    def _new_cache(self, params: CacheInitParams) -> Any:
+        setting = self.setting
+        if not setting.ours:
+            return HiRadixCache(params, self.args) if setting.host else RadixCache(params)
+        kind: Any = TenantHiRadixCache if setting.host else TenantRadixCache
+        return kind(params, self.args, setting.weights, setting.shares)
 
     # A request's life
 
