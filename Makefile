@@ -17,7 +17,7 @@ SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches pytho
 
 .DEFAULT_GOAL := help
 .PHONY: help serve demo install test test-fast soak bench-tree bench-detector bench-side-channel \
-	bench-sharing bench-monitor lint clean
+	bench-sharing bench-monitor bench-round lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ bench-sharing: $(BENCHABLE) ## Measure what keeping users apart costs (6 minutes
 
 bench-monitor: $(BENCHABLE) ## Measure whom the probe monitor's thresholds hit, and when (1 minute)
 	$(BIN)/python benchmarks/monitor.py $(ARGS)
+
+bench-round: $(BENCHABLE) ## Time the scheduler's round under each policy (2 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/scheduling_round.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .

@@ -13,7 +13,7 @@ SMALL = "small"
 KINDS = ("scanner", "looper", "grower", "reader")
 MOST_RUNNING = 2  # requests of neighbours that run while others come and go
 LONGEST = 80  # tokens of a neighbour's request
-DOCUMENTS = 40  # that all readers read: they become public
+DOCUMENTS = 25  # that all readers read: they become public
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Neighbour:
                 self.talk = array("q")
             self.talk = self.talk + tokens(own + self.asked, 20)
             return self.talk
-        return document(rng.randrange(DOCUMENTS)) + tokens(own + rng.randrange(5), 10)
+        return document(rng.randrange(DOCUMENTS)) + tokens(own + rng.randrange(10), 20)
 
 
 def hash_of(name: str) -> int:

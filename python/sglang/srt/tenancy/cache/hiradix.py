@@ -126,8 +126,6 @@ class TenantHiRadixCache(Checked, OwnedStorage):
                 self._update_leaf_status(back)
                 self._update_host_leaf_status(back)
             self._update_leaf_status(walker)
-        if self.shares is not None:
-            self._keep_within_shares()
         return loaded
 
     def _finish_write_through_ack(self, ack_id: int, *, release_lock: bool) -> None:

@@ -1,0 +1,1 @@
+"""What a round of the scheduler costs, by policy and by how many wait."""
