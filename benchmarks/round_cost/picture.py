@@ -32,7 +32,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axes[0, column].set_title(situation)
         axes[1, column].set_xlabel("requests waiting (ten to a user)")
     axes[0, 0].set_ylabel("milliseconds of a round, median")
-    axes[1, 0].set_ylabel("multiple of fcfs's round, median and 95 % interval")
+    axes[1, 0].set_ylabel("times fcfs's round, 95 % interval")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle("What a round of the scheduler costs", fontsize=15)
@@ -46,12 +46,13 @@ def _times(axis: Axes, runs: list[dict[str, Any]]) -> None:
         colour, style = _STYLES[policy]
         values = [run["policies"][policy]["us"] / 1000 for run in runs]
         axis.loglog(waiting, values, style, color=colour, marker="o", markersize=4, label=policy)
+    axis.set_ylim(0.02, 500)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _sizes(axis, waiting)
 
 
 def _ratios(axis: Axes, runs: list[dict[str, Any]], asked: float) -> None:
-    """The policies that sort nothing; dfs-weight would hide them."""
+    """Without dfs-weight, which would hide the others."""
     waiting = [run["waiting"] for run in runs]
     policies = [name for name in runs[0]["policies"] if name not in ("fcfs", "dfs-weight")]
     for number, policy in enumerate(policies):
@@ -65,17 +66,23 @@ def _ratios(axis: Axes, runs: list[dict[str, Any]], asked: float) -> None:
         places = [n * 1.06 ** (number - 1) for n in waiting]
         axis.errorbar(places, middle, errors, color=colour, ls=style, marker="o", ms=4, capsize=3)
     axis.axhline(1.0, color="#444444", ls="--", lw=1)
-    axis.axhline(asked, color="#c0392b", lw=1)
+    most = waiting[-1]
+    axis.plot([most / 2, most * 2], [asked, asked], color="#c0392b", lw=2)
     axis.annotate(
         f"asked: at most {asked}",
-        (waiting[0], asked),
-        xytext=(0, 4),
+        (most * 2, asked),
+        xytext=(0, 22),
         textcoords="offset points",
+        ha="right",
         fontsize=9,
         color="#c0392b",
     )
     axis.set_xscale("log")
-    axis.set_ylim(bottom=0)
+    axis.set_yscale("log")
+    axis.set_ylim(0.8, 16)
+    axis.set_yticks([1, asked, 2, 5, 10])
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _sizes(axis, waiting)
 
 
