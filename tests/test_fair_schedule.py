@@ -9,8 +9,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from fair_service.device import Device
+from fair_service.engine import Engine
+from fair_service.gap import Gaps
+from fair_service.measures import proven_bound
 from fair_service.record import Ask
-from replay import Device, Engine, Gaps, proven_bound
+from fair_service.service import Prices
 
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.tenancy.schedule import accounts
@@ -48,7 +52,7 @@ def flood(seed: int, at: float = 0.5) -> list[Ask]:
 
 def bound(engine: Engine, policy: str) -> float:
     if policy == "vtc":
-        return proven_bound(engine, LONGEST)
+        return proven_bound(Prices(), LONGEST, engine.device.memory)
     prices = engine.prices
     over = prices.computed * LONGEST + prices.output * engine.device.memory
     return 2 * (QUANTUM + over)

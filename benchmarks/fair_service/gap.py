@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import combinations
 
 import numpy as np
@@ -63,22 +63,38 @@ def _ahead(difference: Floats, both: np.ndarray[tuple[int], np.dtype[np.bool]]) 
 
 
 class Gaps:
-    """The same of the modelled device, exact: told after every step, by what it charged."""
+    """The same of the modelled device, exact: told after every step, by what it charged.
+
+    ``worst``: of all pairs so far. For tens of users: pairs are many.
+    """
 
     def __init__(self, weights: Mapping[str, float] | None = None):
         self.weights = weights or {}
         self.worst = 0.0
-        self._ranges: dict[tuple[str, str], tuple[float, float]] = {}
+        self._numbers: dict[str, int] = {}
+        self._before = np.zeros(0, bool)  # who waited after the last step
+        self._low = np.zeros((0, 0))  # of each pair, since both have waited
+        self._high = np.zeros((0, 0))
 
-    def __call__(self, service: Mapping[str, float], waiting: set[str]) -> None:
-        if len(waiting) < 2:
-            self._ranges = {}
+    def __call__(self, service: Mapping[str, float], waiting: Set[str]) -> None:
+        if len(waiting) < 2 and not self._before.any():
             return
-        had = {u: service.get(u, 0.0) / self.weights.get(u, 1.0) for u in sorted(waiting)}
-        ranges: dict[tuple[str, str], tuple[float, float]] = {}
-        for pair in combinations(had, 2):
-            ahead = had[pair[0]] - had[pair[1]]
-            low, high = self._ranges.get(pair, (ahead, ahead))
-            ranges[pair] = (min(low, ahead), max(high, ahead))
-            self.worst = max(self.worst, ranges[pair][1] - ranges[pair][0])
-        self._ranges = ranges
+        for user in sorted(waiting - self._numbers.keys()):
+            self._enter(user)
+        waits, had = np.zeros(len(self._numbers), bool), np.zeros(len(self._numbers))
+        for user in waiting:
+            number = self._numbers[user]
+            waits[number] = True
+            had[number] = service.get(user, 0.0) / self.weights.get(user, 1.0)
+        ahead = had[:, None] - had
+        new = ~(self._before[:, None] & self._before)
+        self._low = np.where(new, ahead, np.minimum(self._low, ahead))
+        self._high = np.where(new, ahead, np.maximum(self._high, ahead))
+        both = waits[:, None] & waits
+        self.worst = max(self.worst, float(((self._high - self._low) * both).max()))
+        self._before = waits
+
+    def _enter(self, user: str) -> None:
+        self._numbers[user] = len(self._numbers)
+        self._before = np.pad(self._before, (0, 1))
+        self._low, self._high = np.pad(self._low, (0, 1)), np.pad(self._high, (0, 1))

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from fair_service.entitlement import Users, jains, shares
 from fair_service.gap import largest_gap
 from fair_service.record import Scenario, Served
 from fair_service.service import (
     INSTANT,
     Floats,
     Prices,
-    asked_between,
+    asked_by,
     by_user,
     last_arrival,
     last_finish,
@@ -28,7 +29,6 @@ from fair_service.service import (
 
 SAMPLES = 20  # windows' middles; a window is two of their distances, 60 s of VTC's 600
 SHOWN = 32  # more users than that are not listed one by one
-Users = Mapping[str, Sequence[Served]]
 
 
 @dataclass(frozen=True)
@@ -41,60 +41,6 @@ class Inside:
     gap: float | None = None
     idle: float | None = None
     memory: int | None = None  # tokens that fit
-
-
-def water_filling(
-    asked: Mapping[str, float], weights: Mapping[str, float], total: float
-) -> dict[str, float]:
-    """Max-min entitlement: ``total`` by weight, but nobody gets more than they asked for; what
-    they leave goes to the others, by weight again."""
-    entitled: dict[str, float] = {}
-    weight = sum(weights.get(user, 1.0) for user in asked)
-    for user in sorted(asked, key=lambda user: asked[user] / weights.get(user, 1.0)):
-        own = weights.get(user, 1.0)
-        entitled[user] = min(asked[user], total * own / weight)
-        total, weight = total - entitled[user], weight - own
-    return entitled
-
-
-def shares(
-    users: Users, prices: Prices, weights: Mapping[str, float]
-) -> dict[str, dict[str, float]]:
-    """Asked, served and entitled service of each user, from the start to the last arrival.
-
-    ``share``: served / entitled; 1 is all that max-min fairness owes the user.
-    """
-    end = max(last_arrival(requests) for requests in users.values())
-    asked = {u: float(asked_between(r, prices, [0.0], [end])[0]) for u, r in users.items()}
-    had = {u: float(service_at(r, prices, [end])[0]) for u, r in users.items()}
-    owed = water_filling(asked, weights, sum(had.values()))
-    return {
-        u: {
-            "asked": asked[u],
-            "served": had[u],
-            "entitled": owed[u],
-            "share": had[u] / owed[u] if owed[u] > 0 else 1.0,
-        }
-        for u in users
-    }
-
-
-def jain(values: Sequence[float]) -> float:
-    """Jain's index, (sum x)^2 / (n sum x^2): 1 when all are equal, 1/n when one has it all."""
-    x = np.asarray(values, float)
-    squares = len(x) * float(np.square(x).sum())
-    return float(x.sum()) ** 2 / squares if squares else 1.0
-
-
-def jains(users: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Jain's index of what users were served; of that / what they asked for (best when all
-    wait alike, so it likes FCFS); of that / what they were entitled to."""
-    rows = [row for row in users.values() if row["entitled"] > 0]
-    return {
-        "served": jain([row["served"] for row in rows]),
-        "by_asked": jain([row["served"] / row["asked"] for row in rows]),
-        "by_entitled": jain([row["share"] for row in rows]),
-    }
 
 
 def windowed_difference(
@@ -114,7 +60,8 @@ def windowed_difference(
         scale = width * weights.get(user, 1.0)
         both = service_at(requests, prices, np.concatenate([low, high]))
         served.append((both[len(low) :] - both[: len(low)]) / scale)
-        asked.append(asked_between(requests, prices, low, high) / scale)
+        came = asked_by(requests, prices, np.concatenate([low, high]))
+        asked.append((came[len(low) :] - came[: len(low)]) / scale)
     return _spread(np.array(served), np.array(asked))
 
 
@@ -133,6 +80,8 @@ def first_token(requests: Sequence[Served]) -> dict[str, float | None]:
 
     None: so many never got one.
     """
+    if not requests:
+        return dict.fromkeys(("p50", "p95", "p99"))
     waits = [r.first_token - r.ask.at if r.first_token >= 0 else math.inf for r in requests]
     found = np.percentile(waits, [50, 95, 99], method="higher")
     return {
@@ -189,6 +138,7 @@ def measure(
         "gap": _gap(scenario, users, prices, inside),
         "difference": windowed_difference(users, prices, scenario.weights),
         "jain": jains(each),
+        "modest": first_token([r for r in served if r.ask.user not in scenario.backlogged]),
         "victim": _victim(scenario.victim, users, alone),
         "throughput": throughput(served),
         "hit_rate": hit_rate(served),

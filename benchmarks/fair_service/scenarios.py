@@ -69,7 +69,8 @@ class Writer:
         return round(usual * self._random.uniform(1 - JITTER, 1 + JITTER))
 
     def tokens(self, count: int) -> list[int]:
-        return [int(t) for t in self._random.integers(FIRST_TOKEN, LAST_TOKEN + 1, count)]
+        drawn: list[int] = self._random.integers(FIRST_TOKEN, LAST_TOKEN + 1, count).tolist()
+        return drawn
 
 
 def in_order(*parts: Iterable[Ask]) -> tuple[Ask, ...]:
@@ -111,14 +112,15 @@ def poisson(scale: Scale, seed: int = 0) -> Scenario:
 
 
 def noisy_neighbour(scale: Scale, seed: int = 0) -> Scenario:
-    """The victim has 16 documents and asks about each now and then."""
+    """The victim has 8 documents and asks about each now and then. It asks for half of the share
+    of the server that it is owed, so that no fair policy has a reason to let it wait."""
     write = Writer(scale, seed)
     return Scenario(
         "noisy neighbour",
-        "one user scans the cache with unique long prompts, the victim alone is half a load",
+        "one user scans the cache with unique long prompts, one asks for half of their share",
         in_order(
-            write.asks("victim", write.poisson(0.5), beginnings=16),
-            write.asks("noisy", write.steady(1.5), prompt=4, answer=0.25, beginnings=0),
+            write.asks("victim", write.poisson(0.25), beginnings=8),
+            write.asks("noisy", write.steady(0.5), prompt=4, answer=0.25, beginnings=0),
         ),
         victim="victim",
         backlogged=frozenset({"noisy"}),

@@ -74,10 +74,9 @@ def service_at(requests: Sequence[Served], prices: Prices, times: Any) -> Floats
     return np.interp(times, turns, total)
 
 
-def asked_between(requests: Sequence[Served], prices: Prices, start: Any, end: Any) -> Floats:
-    """Service of the requests that came in each of the intervals."""
+def asked_by(requests: Sequence[Served], prices: Prices, times: Any) -> Floats:
+    """Service of the requests that had come by each of ``times``."""
     at = np.array([one.ask.at for one in requests])
     order = np.argsort(at)
     total = np.concatenate([[0.0], np.cumsum([prices.asked(requests[i]) for i in order])])
-    at = at[order]
-    return total[np.searchsorted(at, end, "right")] - total[np.searchsorted(at, start, "left")]
+    return total[np.searchsorted(at[order], times, "right")]

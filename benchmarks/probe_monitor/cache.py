@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from fair_service.device import Device
+from fair_service.engine import Engine
 from fair_service.record import Ask
-from replay import Device, Engine
 
 from sglang.srt.tenancy.cache.node import DISPLACED, REGISTERED, Node
 from sglang.srt.tenancy.cache.radix import TenantRadixCache

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fair_service.device import Device
+from fair_service.engine import Engine
 from fair_service.record import Ask
-from replay import Device, Engine
 
 from sglang.srt.managers.schedule_batch import Req
 
