@@ -1,0 +1,267 @@
+"""A picture of each scenario, and one of all: the live run and the replay side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+Report = Mapping[str, Any]
+PLACES = {"live": "live, wall-clock", "replay": "replay, modelled device"}
+COLOURS = {
+    "fcfs": "#c0392b",
+    "lpm": "#e67e22",
+    "dfs-weight": "#c8a165",
+    "vtc": "#1f6fb2",
+    "dlpm": "#2e9e6b",
+}
+OTHERS = ("#7d4fa0", "#5d6d7e", "#b03a7e", "#148f8f")  # servers measured by --url
+VICTIM, QUIET = "#1f6fb2", "#b9c0c7"
+BUSY = ("#c0392b", "#e67e22", "#c8a165", "#8e5a3c")  # users who always wait
+NAMED = 6  # users; of more, those who are neither are grey and not named
+
+
+def draw_all(report: Report, folder: Path) -> None:
+    """``fairness.png`` and a PNG per scenario in ``fairness/``."""
+    places = [place for place in PLACES if place in report]
+    (folder / "fairness").mkdir(parents=True, exist_ok=True)
+    names = dict.fromkeys(name for place in places for name in report[place]["scenarios"])
+    for name in names:
+        found = {
+            place: report[place]["scenarios"][name]
+            for place in places
+            if name in report[place]["scenarios"]
+        }
+        draw_scenario(name, found, folder / "fairness" / f"{name.replace(' ', '-')}.png")
+    draw_summary(report, folder / "fairness.png")
+
+
+def colours(policies: Sequence[str]) -> dict[str, str]:
+    strange = [policy for policy in policies if policy not in COLOURS]
+    return COLOURS | {p: OTHERS[n % len(OTHERS)] for n, p in enumerate(strange)}
+
+
+# One scenario
+
+
+def draw_scenario(name: str, places: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """``places``: live and replay, each ``{"about", "victim", "policies": {...}}``."""
+    most = max(len(found["policies"]) for found in places.values())
+    figure = plt.figure(figsize=(max(12.0, 3.2 * most), 4.4 * len(places)), layout="constrained")
+    about = next(iter(places.values()))["about"]
+    figure.suptitle(f"{name}: {about}", fontsize=14)
+    rows = np.atleast_1d(figure.subfigures(len(places), 1, hspace=0.05))
+    for row, (place, found) in zip(rows, places.items(), strict=True):
+        row.suptitle(PLACES[place], fontsize=11, x=0.01, ha="left", color="#444444")
+        top, bottom = row.subfigures(2, 1)
+        _services(top, found)
+        _waits_and_shares(bottom, found)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def _services(figure: Any, found: Mapping[str, Any]) -> None:
+    """Service of each user over time, one small chart for each policy."""
+    axes = np.atleast_1d(figure.subplots(1, len(found["policies"]), sharey=True, sharex=True))
+    users = _users_of(found)
+    for axis, (policy, figures) in zip(axes, found["policies"].items(), strict=True):
+        curves = figures["curves"]
+        for user, (colour, front) in users.items():
+            if user in curves["service"]:
+                axis.plot(
+                    curves["times"],
+                    curves["service"][user],
+                    color=colour,
+                    lw=2 if front else 1,
+                    zorder=3 if front else 2,
+                    label=user if front or len(users) <= NAMED else None,
+                )
+        axis.set_title(policy, fontsize=10)
+        axis.set_xlabel("seconds", fontsize=8)
+        axis.grid(True, alpha=0.3)
+        axis.tick_params(labelsize=8)
+    axes[0].set_ylabel("service so far,\ntokens by price / weight", fontsize=8)
+    _beside(axes[-1], _legend_title(found))
+
+
+def _beside(axis: Axes, title: str | None = None) -> None:
+    """A legend to the right of a chart, where it hides nothing."""
+    axis.legend(
+        fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), title=title, title_fontsize=8
+    )
+
+
+def _legend_title(found: Mapping[str, Any]) -> str | None:
+    return f"victim: {found['victim']}" if found["victim"] else None
+
+
+def _users_of(found: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
+    """User -> colour, and whether to draw it in front."""
+    names = dict.fromkeys(u for f in found["policies"].values() for u in f["curves"]["service"])
+    busy = iter(BUSY * (1 + len(found["backlogged"]) // len(BUSY)))
+    drawn = {user: (next(busy), True) for user in found["backlogged"]}
+    spare = iter(OTHERS)
+    for user in names:
+        if user == found["victim"]:
+            drawn[user] = (VICTIM, True)
+        elif user not in drawn:
+            few = len(names) <= NAMED
+            drawn[user] = (next(spare, QUIET) if few else QUIET, False)
+    return drawn
+
+
+def _waits_and_shares(figure: Any, found: Mapping[str, Any]) -> None:
+    if found["victim"] is None:
+        _shares(figure.subplots(), found)
+        return
+    left, right = figure.subplots(1, 2, width_ratios=[2, 3])
+    _waits(left, found)
+    _shares(right, found)
+
+
+def _waits(axis: Axes, found: Mapping[str, Any]) -> None:
+    """How many of the victim's requests had a first token by when."""
+    palette = colours(list(found["policies"]))
+    for policy, figures in found["policies"].items():
+        waits = figures["curves"]["victim_waits"]
+        come = [wait for wait in waits if wait is not None]
+        parts = np.linspace(0, 100, len(waits))[: len(come)]
+        axis.plot(come, parts, color=palette[policy], lw=2)
+        if len(come) < len(waits) and come:
+            axis.plot(come[-1:], parts[-1:], "x", color=palette[policy], ms=8)
+    alone = next((a for a in map(_alone, found["policies"].values()) if a is not None), None)
+    if alone is not None:
+        axis.axvline(alone, color="#222222", ls=":", lw=1.5, label="alone, p99")
+    axis.set_xscale("log")
+    _plain_numbers(axis.xaxis)
+    axis.set_ylim(0, 103)
+    axis.set_ylabel("% of its requests", fontsize=8)
+    axis.set_xlabel("seconds to first token (x: the others never got one)", fontsize=8)
+    axis.set_title(f"how long the victim ({found['victim']}) waits", fontsize=10)
+    axis.tick_params(labelsize=8)
+    axis.grid(True, alpha=0.3)
+    if alone is not None:
+        axis.legend(fontsize=7, loc="best")
+
+
+def _alone(figures: Mapping[str, Any]) -> float | None:
+    """Seconds: the victim's p99 when nobody else is there."""
+    return ((figures["victim"] or {}).get("alone") or {}).get("p99")
+
+
+def _shares(axis: Axes, found: Mapping[str, Any]) -> None:
+    """What each user was served of what max-min fairness owes them."""
+    policies, palette = found["policies"], colours(list(found["policies"]))
+    users = list(dict.fromkeys(u for f in policies.values() for u in f["users"]))
+    width = 0.84 / len(policies)
+    for number, (policy, figures) in enumerate(policies.items()):
+        places = [n + (number - (len(policies) - 1) / 2) * width for n in range(len(users))]
+        heights = [figures["users"].get(user, {}).get("share", 0.0) for user in users]
+        axis.bar(places, heights, width, color=palette[policy], label=policy)
+    axis.axhline(1, color="#222222", lw=1, ls=":")
+    axis.set_xticks(range(len(users)), users, fontsize=8)
+    axis.set_title("served / entitled (1: all that max-min fairness owes)", fontsize=10)
+    axis.tick_params(labelsize=8)
+    axis.grid(True, axis="y", alpha=0.3)
+    _beside(axis)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """On a logarithmic axis: 0.1, 0.2, 0.5, 1 in place of powers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+# All scenarios
+
+Value = Callable[[Mapping[str, Any]], float | None]
+
+
+def _smallest(figures: Mapping[str, Any]) -> float | None:
+    return float(figures["smallest_share"])
+
+
+def _p95(figures: Mapping[str, Any]) -> float | None:
+    victim = figures["victim"]
+    return None if victim is None else victim["p95"]
+
+
+def _rate(figures: Mapping[str, Any]) -> float | None:
+    return float(figures["throughput"])
+
+
+CHARTS: Sequence[tuple[str, str, Value]] = (
+    ("Served / entitled of the worst-off user (1 is fair)", "", _smallest),
+    ("Victim's time to first token, p95, s (x: never came)", "log", _p95),
+    ("Throughput, tokens per second", "", _rate),
+)
+
+
+def draw_summary(report: Report, path: Path) -> None:
+    places = [place for place in PLACES if place in report]
+    figure, axes = plt.subplots(
+        len(places), 3, figsize=(19, 4.3 * len(places)), layout="constrained", squeeze=False
+    )
+    shown: dict[str, Any] = {}
+    for row, place in zip(axes, places, strict=True):
+        scenarios = report[place]["scenarios"]
+        for axis, (title, scale, value) in zip(row, CHARTS, strict=True):
+            shown |= _bars(axis, scenarios, value, scale)
+            axis.set_title(f"{title}\n{PLACES[place]}", fontsize=10)
+        row[0].axhline(1, color="#222222", lw=1, ls=":")
+    figure.suptitle("Who gets served when users compete", fontsize=15)
+    _legend(figure, shown)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _legend(figure: Figure, shown: Mapping[str, Any]) -> None:
+    order = [
+        *(policy for policy in COLOURS if policy in shown),
+        *(p for p in shown if p not in COLOURS),
+    ]
+    figure.legend(
+        [shown[policy] for policy in order],
+        order,
+        loc="outside lower center",
+        ncols=len(shown),
+        frameon=False,
+        title="upstream: fcfs, lpm, dfs-weight; the fork: vtc, dlpm",
+    )
+
+
+def _bars(axis: Axes, scenarios: Mapping[str, Any], value: Value, scale: str) -> dict[str, Any]:
+    """Policy -> its bars."""
+    known = {n: s for n, s in scenarios.items() if scale != "log" or s["victim"] is not None}
+    policies = list(dict.fromkeys(p for each in known.values() for p in each["policies"]))
+    palette, drawn = colours(policies), {}
+    width = 0.84 / max(1, len(policies))
+    if scale == "log":
+        axis.set_yscale("log")
+        _plain_numbers(axis.yaxis)
+    for number, policy in enumerate(policies):
+        for place, scenario in enumerate(known.values()):
+            if policy not in scenario["policies"]:
+                continue
+            height = value(scenario["policies"][policy])
+            at = place + (number - (len(policies) - 1) / 2) * width
+            if height is None:
+                axis.plot(
+                    [at], [0.97], "x", color=palette[policy], transform=axis.get_xaxis_transform()
+                )
+            else:
+                drawn[policy] = axis.bar([at], [height], width, color=palette[policy])
+    axis.set_xticks(range(len(known)), [name.replace(" ", "\n", 1) for name in known], fontsize=8)
+    axis.grid(True, axis="y", alpha=0.3)
+    return drawn
