@@ -161,17 +161,13 @@ async def _measure(
         scale = await _scale(endpoint, options, found)
         chosen = [SCENARIOS[name](scale, live.SEED) for name in options.scenarios]
         total = sum(len(scenario.asks) for scenario in chosen)
+        alone.update(alone or await live.alone(endpoint, chosen, lambda done: None))
         with tqdm(total=total, desc=label, unit="request", disable=None) as bar:
-            alone.update(alone or await live.alone(endpoint, chosen, lambda done: None))
             for scenario in chosen:
                 bar.set_description(f"{label}: {scenario.name}")
+                before = alone.get(scenario.name)
                 figures = await live.run(
-                    endpoint,
-                    scenario,
-                    scale.seconds,
-                    alone=alone.get(scenario.name),
-                    memory=memory,
-                    progress=bar.update,
+                    endpoint, scenario, scale.seconds, before, memory, bar.update
                 )
                 _enter(found, scenario, label, figures)
 

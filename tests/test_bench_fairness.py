@@ -19,7 +19,8 @@ from fair_service.contenders import SETTINGS, mode_of, weights_of
 from fair_service.curves import POINTS, curves
 from fair_service.endpoint import CUT, Endpoint, Patience, Reply, Speech, note, outcomes
 from fair_service.live import about, figures
-from fair_service.picture import colours, draw_all
+from fair_service.palette import colours
+from fair_service.picture import draw_all
 from fair_service.record import Ask, Scale, Scenario, Served
 from fair_service.report import read, write
 from fair_service.scenarios import SCENARIOS

@@ -127,15 +127,7 @@ class Endpoint:
         for task in tasks:
             task.add_done_callback(lambda _: progress(1))
         if patience is not None:
-            await _wait(tasks, patience.least)
-            awaited = [
-                task
-                for task, reply in zip(tasks, replies, strict=True)
-                if reply.served.ask.user == patience.awaited
-            ]
-            await _wait(awaited, patience.most - patience.least)
-            for task in tasks:
-                task.cancel()
+            await _give_up(tasks, replies, patience)
         await asyncio.gather(*tasks, return_exceptions=True)
         return replies
 
@@ -168,6 +160,17 @@ class Endpoint:
                     return answer.status == 200
             await asyncio.sleep(0.05)
         return False
+
+
+async def _give_up(
+    tasks: Sequence[asyncio.Task[None]], replies: Sequence[Reply], patience: Patience
+) -> None:
+    await _wait(tasks, patience.least)
+    both = zip(tasks, replies, strict=True)
+    awaited = [task for task, reply in both if reply.served.ask.user == patience.awaited]
+    await _wait(awaited, patience.most - patience.least)
+    for task in tasks:
+        task.cancel()
 
 
 async def _wait(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:

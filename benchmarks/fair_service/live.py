@@ -63,7 +63,6 @@ async def run(
     endpoint: Endpoint,
     scenario: Scenario,
     seconds: float,
-    *,
     alone: Alone | None = None,
     memory: int | None = None,
     progress: Progress = lambda done: None,

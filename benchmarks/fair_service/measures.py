@@ -101,8 +101,10 @@ def slowdown(together: Sequence[Served], alone: Sequence[Served]) -> float | Non
 
 
 def hit_rate(requests: Sequence[Served]) -> float:
-    """Tokens of prompts that were found in the cache, of all tokens of prompts."""
-    return sum(r.cached for r in requests) / max(1, sum(len(r.ask.prompt) for r in requests))
+    """Tokens of prompts that were found in the cache, of all tokens of prompts; of requests that
+    were finished, since no client hears of the others' cached tokens."""
+    done = [r for r in requests if r.finished >= 0]
+    return sum(r.cached for r in done) / max(1, sum(len(r.ask.prompt) for r in done))
 
 
 def throughput(served: Sequence[Served]) -> float:

@@ -1,31 +1,22 @@
-"""A picture of each scenario, and one of all: the live run and the replay side by side."""
+"""A picture of each scenario: the live run above the replay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from fair_service.overview import draw_overview
+from fair_service.palette import OTHERS, PLACES, colours, plain_numbers
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 Report = Mapping[str, Any]
-PLACES = {"live": "live, wall-clock", "replay": "replay, modelled device"}
-COLOURS = {
-    "fcfs": "#c0392b",
-    "lpm": "#e67e22",
-    "dfs-weight": "#c8a165",
-    "vtc": "#1f6fb2",
-    "dlpm": "#2e9e6b",
-}
-OTHERS = ("#7d4fa0", "#5d6d7e", "#b03a7e", "#148f8f")  # servers measured by --url
 VICTIM, QUIET = "#1f6fb2", "#b9c0c7"
 BUSY = ("#c0392b", "#e67e22", "#c8a165", "#8e5a3c")  # users who always wait
 NAMED = 6  # users; of more, those who are neither are grey and not named
@@ -43,12 +34,7 @@ def draw_all(report: Report, folder: Path) -> None:
             if name in report[place]["scenarios"]
         }
         draw_scenario(name, found, folder / "fairness" / f"{name.replace(' ', '-')}.png")
-    draw_summary(report, folder / "fairness.png")
-
-
-def colours(policies: Sequence[str]) -> dict[str, str]:
-    strange = [policy for policy in policies if policy not in COLOURS]
-    return COLOURS | {p: OTHERS[n % len(OTHERS)] for n, p in enumerate(strange)}
+    draw_overview(report, folder / "fairness.png")
 
 
 # One scenario
@@ -143,7 +129,7 @@ def _waits(axis: Axes, found: Mapping[str, Any]) -> None:
     if alone is not None:
         axis.axvline(alone, color="#222222", ls=":", lw=1.5, label="alone, p99")
     axis.set_xscale("log")
-    _plain_numbers(axis.xaxis)
+    plain_numbers(axis.xaxis)
     axis.set_ylim(0, 103)
     axis.set_ylabel("% of its requests", fontsize=8)
     axis.set_xlabel("seconds to first token (x: the others never got one)", fontsize=8)
@@ -174,94 +160,3 @@ def _shares(axis: Axes, found: Mapping[str, Any]) -> None:
     axis.tick_params(labelsize=8)
     axis.grid(True, axis="y", alpha=0.3)
     _beside(axis)
-
-
-def _plain_numbers(axis: Axis) -> None:
-    """On a logarithmic axis: 0.1, 0.2, 0.5, 1 in place of powers."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-# All scenarios
-
-Value = Callable[[Mapping[str, Any]], float | None]
-
-
-def _smallest(figures: Mapping[str, Any]) -> float | None:
-    return float(figures["smallest_share"])
-
-
-def _p95(figures: Mapping[str, Any]) -> float | None:
-    victim = figures["victim"]
-    return None if victim is None else victim["p95"]
-
-
-def _rate(figures: Mapping[str, Any]) -> float | None:
-    return float(figures["throughput"])
-
-
-CHARTS: Sequence[tuple[str, str, Value]] = (
-    ("Served / entitled of the worst-off user (1 is fair)", "", _smallest),
-    ("Victim's time to first token, p95, s (x: never came)", "log", _p95),
-    ("Throughput, tokens per second", "", _rate),
-)
-
-
-def draw_summary(report: Report, path: Path) -> None:
-    places = [place for place in PLACES if place in report]
-    figure, axes = plt.subplots(
-        len(places), 3, figsize=(19, 4.3 * len(places)), layout="constrained", squeeze=False
-    )
-    shown: dict[str, Any] = {}
-    for row, place in zip(axes, places, strict=True):
-        scenarios = report[place]["scenarios"]
-        for axis, (title, scale, value) in zip(row, CHARTS, strict=True):
-            shown |= _bars(axis, scenarios, value, scale)
-            axis.set_title(f"{title}\n{PLACES[place]}", fontsize=10)
-        row[0].axhline(1, color="#222222", lw=1, ls=":")
-    figure.suptitle("Who gets served when users compete", fontsize=15)
-    _legend(figure, shown)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def _legend(figure: Figure, shown: Mapping[str, Any]) -> None:
-    order = [
-        *(policy for policy in COLOURS if policy in shown),
-        *(p for p in shown if p not in COLOURS),
-    ]
-    figure.legend(
-        [shown[policy] for policy in order],
-        order,
-        loc="outside lower center",
-        ncols=len(shown),
-        frameon=False,
-        title="upstream: fcfs, lpm, dfs-weight; the fork: vtc, dlpm",
-    )
-
-
-def _bars(axis: Axes, scenarios: Mapping[str, Any], value: Value, scale: str) -> dict[str, Any]:
-    """Policy -> its bars."""
-    known = {n: s for n, s in scenarios.items() if scale != "log" or s["victim"] is not None}
-    policies = list(dict.fromkeys(p for each in known.values() for p in each["policies"]))
-    palette, drawn = colours(policies), {}
-    width = 0.84 / max(1, len(policies))
-    if scale == "log":
-        axis.set_yscale("log")
-        _plain_numbers(axis.yaxis)
-    for number, policy in enumerate(policies):
-        for place, scenario in enumerate(known.values()):
-            if policy not in scenario["policies"]:
-                continue
-            height = value(scenario["policies"][policy])
-            at = place + (number - (len(policies) - 1) / 2) * width
-            if height is None:
-                axis.plot(
-                    [at], [0.97], "x", color=palette[policy], transform=axis.get_xaxis_transform()
-                )
-            else:
-                drawn[policy] = axis.bar([at], [height], width, color=palette[policy])
-    axis.set_xticks(range(len(known)), [name.replace(" ", "\n", 1) for name in known], fontsize=8)
-    axis.grid(True, axis="y", alpha=0.3)
-    return drawn
