@@ -66,11 +66,18 @@ def main() -> int:
     (options.out / "fairness.md").write_text(as_markdown(report))
     draw_all(report, options.out)
     print(f"written to {options.out}/fairness.json, .md, .png and fairness/")
+    return 1 if _missed(report) and options.strict else 0
+
+
+def _missed(report: dict[str, Any]) -> bool:
+    """Print what was missed. Seconds of a small machine are noisy: where there is a replay, it
+    alone decides."""
+    decides = "replay" if "replay" in report else "live"
     missed = [row for row in report["targets"] if not row["met"]]
     for row in missed:
         print("MISSED", *(row[key] for key in ("where", "scenario", "policy", "target")), sep=": ")
-        print(f"        measured {row['measured']}")
-    return 1 if missed and options.strict else 0
+        print(f"        measured {row['measured']}; upstream: {row['beside']}")
+    return any(row["where"] == decides for row in missed)
 
 
 def _parser() -> argparse.ArgumentParser:
