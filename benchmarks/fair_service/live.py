@@ -15,8 +15,8 @@ from fair_service.service import Prices, last_arrival, last_finish, service_at
 SEED = 1
 BURST = 64  # usual requests, all at once, to find the capacity
 # Times a scenario's length: no request comes after 1, those that run then are mostly finished by
-# 1.15, and a victim is waited for until 1.8.
-LEAST, MOST = 1.15, 1.8
+# 1.15, and a victim is waited for until 1.5.
+LEAST, MOST = 1.15, 1.5
 
 Alone = Mapping[str, Sequence[Served]]
 Progress = Callable[[int], object]

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fair_service.palette import COLOURS, PLACES, colours, plain_numbers
+from fair_service.palette import COLOURS, ON_UPSTREAMS_CACHE, PLACES, colours, plain_numbers
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -74,7 +74,9 @@ def _legend(figure: Figure, shown: Mapping[str, Any]) -> None:
 def _bars(axis: Axes, scenarios: Mapping[str, Any], value: Value, scale: str) -> dict[str, Any]:
     """Policy -> its bars."""
     known = {n: s for n, s in scenarios.items() if scale != "log" or s["victim"] is not None}
-    policies = list(dict.fromkeys(p for each in known.values() for p in each["policies"]))
+    names = dict.fromkeys(p for each in known.values() for p in each["policies"])
+    # Only one scenario has those: its own picture shows them.
+    policies = [name for name in names if not name.startswith(ON_UPSTREAMS_CACHE)]
     palette, drawn = colours(policies), {}
     width = 0.84 / max(1, len(policies))
     if scale == "log":

@@ -14,7 +14,11 @@ COLOURS = {
     "dfs-weight": "#c8a165",
     "vtc": "#1f6fb2",
     "dlpm": "#2e9e6b",
+    "upstream fcfs": "#e5a199",
+    "upstream lpm": "#f3c393",
+    "upstream dfs-weight": "#e3d3b5",
 }
+ON_UPSTREAMS_CACHE = "upstream "  # goes before a policy, in the replay
 OTHERS = ("#7d4fa0", "#5d6d7e", "#b03a7e", "#148f8f")  # servers measured by --url
 
 

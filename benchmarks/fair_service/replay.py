@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fair_service.crowd import crowd
+from fair_service.curves import curves
 from fair_service.device import A10G, A10G_8B, Device
 from fair_service.engine import Engine
 from fair_service.gap import Gaps
@@ -79,7 +80,8 @@ def figures(
     alone: dict[str, list[Served]] | None = None,
 ) -> dict[str, Any]:
     served, inside = play(scenario, run, device, prices)
-    return measure(scenario, served, prices=prices, alone=alone, inside=inside)
+    found = measure(scenario, served, prices=prices, alone=alone, inside=inside)
+    return {**found, "curves": curves(scenario, served, prices)}
 
 
 def played_alone(scenario: Scenario, device: Device = A10G_8B) -> dict[str, list[Served]]:

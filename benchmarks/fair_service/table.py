@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -103,8 +104,9 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 
 
 def _overview(scenarios: Mapping[str, Any]) -> Iterator[str]:
-    """Policies x the worst of all scenarios."""
-    policies = dict.fromkeys(p for each in scenarios.values() for p in each["policies"])
+    """Policies x the worst of all scenarios; of those that played in more than one."""
+    names = Counter(p for each in scenarios.values() for p in each["policies"])
+    policies = [name for name in names if names[name] > 1 or len(scenarios) == 1]
     head = [
         "policy",
         "smallest served / entitled",
