@@ -46,7 +46,7 @@ def draw_scenario(name: str, places: Mapping[str, Mapping[str, Any]], path: Path
     figure = plt.figure(figsize=(max(12.0, 3.2 * most), 4.4 * len(places)), layout="constrained")
     about = next(iter(places.values()))["about"]
     figure.suptitle(f"{name}: {about}", fontsize=14)
-    rows = np.atleast_1d(figure.subfigures(len(places), 1, hspace=0.05))
+    rows = figure.subfigures(len(places), 1, squeeze=False, hspace=0.05)[:, 0]
     for row, (place, found) in zip(rows, places.items(), strict=True):
         row.suptitle(PLACES[place], fontsize=11, x=0.01, ha="left", color="#444444")
         top, bottom = row.subfigures(2, 1)
