@@ -3,6 +3,7 @@ are compared must be measured side by side."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,10 +13,12 @@ from workloads.replay import Pass, replay
 from workloads.request import Request, in_passes
 
 from sharing_cost.contenders import ROUNDS, Contender
-from sharing_cost.occupancy import added_up, watched
+from sharing_cost.occupancy import Sample, added_up, watched
 
 COLD, WARM, AT_ONCE = "cold", "warm", "at once"
 STAGES = (COLD, WARM, AT_ONCE)
+PACE = {COLD: 2.0, WARM: 1.0, AT_ONCE: math.inf}
+PIECES = 4  # in which contenders take turns within a pass
 
 
 async def compare(
@@ -35,34 +38,46 @@ async def compare(
         for contender in contenders:
             await clients[contender.mode.name].flush()
         for stage, part in passes.items():
-            for contender in contenders:
-                work = replay(
-                    clients[contender.mode.name],
-                    part,
-                    contender.naming,
-                    at_once=stage == AT_ONCE,
-                    step=step,
-                )
-                figures = await (
-                    _filling(clients[contender.mode.name], contender, part, work)
-                    if stage == COLD
-                    else _figures(work)
-                )
-                results.setdefault(contender.name, {})[stage] = figures
+            found = await _in_turns(clients, contenders, stage, part, step)
+            for name, figures in found.items():
+                results.setdefault(name, {})[stage] = figures
     return results
 
 
-async def _figures(work: Awaitable[Pass]) -> dict[str, Any]:
-    return (await work).figures()
+async def _in_turns(
+    clients: Mapping[str, Client],
+    contenders: Sequence[Contender],
+    stage: str,
+    part: Sequence[Request],
+    step: Callable[[], object],
+) -> dict[str, dict[str, Any]]:
+    """One pass of all contenders. The one whose times are judged is cut into pieces, for the
+    machine may be slower for some seconds."""
+    pieces = in_passes(part, min(PIECES, len(part))) if stage == WARM else [part]
+    done: dict[str, Pass] = {}
+    samples: dict[str, list[Sample]] = {}
+    for piece in pieces:
+        for contender in contenders:
+            client = clients[contender.mode.name]
+            work = replay(client, piece, contender.naming, pace=PACE[stage], step=step)
+            if stage == COLD:
+                passed, samples[contender.name] = await _filling(client, contender, piece, work)
+            else:
+                passed = await work
+            before = done.get(contender.name)
+            done[contender.name] = passed if before is None else before.followed_by(passed)
+    return {
+        name: passed.figures()
+        | ({"occupancy": [asdict(sample) for sample in samples[name]]} if name in samples else {})
+        for name, passed in done.items()
+    }
 
 
 async def _filling(
     client: Client, contender: Contender, requests: Sequence[Request], work: Awaitable[Pass]
-) -> dict[str, Any]:
+) -> tuple[Pass, list[Sample]]:
     """Only the first pass is watched: it is not the one whose times are judged."""
-    if not contender.mode.has_owners:
-        done = await work
-        samples = added_up(done, requests, divided=contender.salted)
-    else:
-        done, samples = await watched(client, work)
-    return done.figures() | {"occupancy": [asdict(sample) for sample in samples]}
+    if contender.mode.has_owners:
+        return await watched(client, work)
+    done = await work
+    return done, added_up(done, requests, divided=contender.salted)

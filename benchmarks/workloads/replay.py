@@ -34,6 +34,9 @@ class Pass:
     def cached(self) -> int:
         return sum(answer.cached for answer in self.answers)
 
+    def followed_by(self, other: Pass) -> Pass:
+        return Pass(self.answers + other.answers, self.started, self.seconds + other.seconds)
+
     def figures(self) -> dict[str, Any]:
         """``computed_tokens``: of prompts, not found in the cache, so computed and stored anew.
         Times in ms."""
@@ -60,16 +63,15 @@ async def replay(
     requests: Sequence[Request],
     naming: Naming,
     *,
-    at_once: bool = False,
+    pace: float = 1.0,
     step: Callable[[], object] = lambda: None,
 ) -> Pass:
     """An open loop: nobody waits for others' answers. ``naming``: how a request says whose it
-    is. ``at_once``: without regard to their moments."""
+    is. ``pace``: how many times sooner they come than they say; infinity is all at once."""
     started = time.perf_counter()
 
     async def send(request: Request) -> Answer:
-        if not at_once:
-            await asyncio.sleep(max(0.0, started + request.at - time.perf_counter()))
+        await asyncio.sleep(max(0.0, started + request.at / pace - time.perf_counter()))
         answer = await client.ask(request.prompt, output=request.output, **naming(request))
         step()
         return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Size:
 
     requests: int = 28
     users: int = 200
-    rate: float = 6.0
+    rate: float = 5.0
     zipf: float = 1.0
     scale: float = 1.0
     output: int = 4
@@ -49,12 +49,8 @@ class Zipf:
         return self._random.choices(self._range, cum_weights=self._sums)[0]
 
 
-def in_passes(requests: Sequence[Request]) -> list[list[Request]]:
-    """One sequence cut into ``PASSES``, each starting at 0 seconds."""
-    size = len(requests) // PASSES
-    passes = []
-    for number in range(PASSES):
-        part = requests[number * size : (number + 1) * size]
-        start = part[0].at
-        passes.append([replace(request, at=request.at - start) for request in part])
-    return passes
+def in_passes(requests: Sequence[Request], passes: int = PASSES) -> list[list[Request]]:
+    """One sequence cut into so many, each starting at 0 seconds."""
+    ends = [number * len(requests) // passes for number in range(passes + 1)]
+    parts = (requests[start:end] for start, end in pairwise(ends))
+    return [[replace(each, at=each.at - part[0].at) for each in part] for part in parts]
