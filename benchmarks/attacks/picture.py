@@ -107,12 +107,13 @@ def _host_tier(axis: Axes, results: Results) -> None:
 
 
 def _colluding(axis: Axes, results: Results) -> None:
-    for name, result in results.items():
+    for number, (name, result) in enumerate(results.items()):
+        shift = (number - (len(results) - 1) / 2) * 0.05  # or equal lines would hide each other
         for content, style in (("plain", "-o"), ("flagged", ":s")):
             cases = [c for c in result["collusion"] if c["content"] == content]
             told = [(c["confirmed"] - c["false"]) / c["guesses"] for c in cases]
             axis.plot(
-                [c["accounts"] for c in cases],
+                [c["accounts"] + shift for c in cases],
                 list(accumulate(told, max)),  # nobody has to use all of their accounts
                 style,
                 color=COLOURS[name],
