@@ -1,42 +1,31 @@
 """What the detector finds, how fast it reads, and what it costs a request.
 
-    python benchmarks/detector.py [--items 5000] [--seed 1] [--requests 150] [--model DIR]
+    python benchmarks/detector.py [--items 5000] [--seed 1] [--pairs 160] [--model DIR]
                                   [--out benchmarks/results]
 
-Writes detector.json and detector.png. The texts are those of detector_texts.py. For the cost of
-a request, two servers run side by side, one with the detector and one without, and get the same
-requests in turn.
+Writes detector.json and detector.png. The texts are those of detector_texts.py; what a request
+pays is measured by detector_latency.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import platform
-import random
-import statistics
-import string
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import matplotlib
-import psutil
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from detector_texts import EN_FILL, Text, Writer
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
-
-import demo_model
-from support.server import Server
+from detector_latency import FIELDS, PROMPT, first_tokens, processor
+from detector_texts import Text, Writer
+from serving.machine import describe
+from serving.server import RULES, Model, running
 
 from sglang.srt.tenancy.detect.finding import Finding
 from sglang.srt.tenancy.detect.rules import Rules, find
@@ -45,8 +34,7 @@ from sglang.srt.tenancy.detect.scan import Scanner
 RESULTS = Path(__file__).resolve().parent / "results"
 BYTES = [bytes([value]) for value in range(256)]
 SPEED_SECONDS = 3.0
-PROMPT = 2_000  # characters; with the demo model as many tokens
-DETECTORS = ("none", "rules")
+ADMIN_KEY = "sk-benchmark"
 
 
 def quality(texts: Sequence[Text]) -> dict[str, Any]:
@@ -118,91 +106,17 @@ def _rate(work: Any, size: int) -> float:
     return size * rounds / passed
 
 
-def cost(model: Path, requests: int, at_once: int) -> dict[str, Any]:
-    """Milliseconds to the first token: medians for each detector, of pairs in turn. And what a
-    request costs the processor, in the HTTP process and in the detector's (start included)."""
-    flags = ("--enable-tenant-cache", "--max-total-tokens", "32768", "--admin-api-key", "sk-bench")
-    with (
-        Server(model, *flags, "--tenant-detector", "none") as without,
-        Server(model, *flags, "--tenant-detector", "rules") as with_it,
-        ThreadPoolExecutor(at_once) as pool,
-    ):
-        servers = dict(zip(DETECTORS, (without, with_it), strict=True))
-        chance = random.Random(0)
-        times: dict[str, list[float]] = {name: [] for name in DETECTORS}
-        before = dict.fromkeys(DETECTORS, 0.0)
-        for number in range(-10, requests):
-            prompts = [_prompt(chance) for _ in range(at_once)]
-            order = DETECTORS if number % 2 else DETECTORS[::-1]
-            if number == 0:
-                before = {name: _cpu(servers[name].running.popen.pid) for name in DETECTORS}
-            for name in order:
-                url = servers[name].url
-                seen = list(pool.map(lambda prompt, url=url: _first_token(url, prompt), prompts))
-                if number >= 0:  # the first ones warm up
-                    times[name] += seen
-        after = {name: _cpu(servers[name].running.popen.pid) for name in DETECTORS}
-        detector = httpx.get(
-            f"{with_it.url}/tenant/detector", headers={"Authorization": "Bearer sk-bench"}
-        ).json()["detector"]
-        detector_cpu = _cpu(detector["pid"])
-    medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
-    differences = [b - a for a, b in zip(times["none"], times["rules"], strict=True)]
-    return {
-        "at_once": at_once,
-        "requests": len(differences),
-        "median_ms": medians,
-        "p90_ms": {name: round(statistics.quantiles(v, n=10)[8], 3) for name, v in times.items()},
-        "median_of_differences_ms": round(statistics.median(differences), 3),
-        "interval_95_ms": _interval(differences),
-        "http_process_cpu_ms": {
-            name: round(1000 * (after[name] - before[name]) / len(differences), 3)
-            for name in DETECTORS
-        },
-        "detector_cpu_ms": round(
-            1000 * detector_cpu / max(1, detector["counts"].get("judged", 0)), 3
-        ),
-        "judged": detector["counts"].get("judged", 0),
-    }
-
-
-def _cpu(pid: int) -> float:
-    """Seconds that a process has computed: other load on the machine does not add to them."""
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
-
-
-def _interval(values: Sequence[float]) -> list[float]:
-    """Of the median, by resampling."""
-    chance = random.Random(0)
-    medians = sorted(statistics.median(chance.choices(values, k=len(values))) for _ in range(2000))
-    return [round(medians[50], 3), round(medians[1949], 3)]
-
-
-def _prompt(chance: random.Random) -> str:
-    start = "".join(chance.choices(string.ascii_lowercase, k=20))  # nothing of it is cached
-    text = start
-    while len(text) < PROMPT:
-        text += " " + chance.choice(EN_FILL)
-    return text[:PROMPT]
-
-
-def _first_token(url: str, prompt: str) -> float:
-    """Milliseconds until the first piece of a streamed reply."""
-    body = {
-        "text": prompt,
-        "user_id": "bench",
-        "stream": True,
-        "sampling_params": {"max_new_tokens": 2, "temperature": 0, "ignore_eos": True},
-    }
-    start = time.perf_counter()
-    with httpx.stream("POST", f"{url}/generate", json=body, timeout=120) as reply:
-        lines = reply.iter_lines()
-        next(lines)
-        passed = time.perf_counter() - start
-        for _ in lines:
-            pass
-    return passed * 1000
+def cost(model: Path, pairs: int) -> dict[str, Any]:
+    """On one server, as it is by default."""
+    settings = ("--max-total-tokens", "32768", "--admin-api-key", ADMIN_KEY)
+    with running(Model(model, "tiny"), RULES, (*settings, "--log-level", "warning")) as url:
+        return {
+            "first_token": [
+                asyncio.run(first_tokens(url, ADMIN_KEY, pairs, 1)),
+                asyncio.run(first_tokens(url, ADMIN_KEY, pairs // 4, 4)),
+            ],
+            "processor_ms": asyncio.run(processor(url, ADMIN_KEY, max(2, pairs // 40))),
+        }
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -222,7 +136,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     middle.barh(list(speeds), [value / 1e6 for value in speeds.values()])
     middle.set_title("million characters a second, one core")
     costs = results["first_token"]
-    for offset, name in enumerate(DETECTORS):
+    for offset, name in enumerate(FIELDS):
         values = [one["median_ms"][name] for one in costs]
         right.bar([i + 0.4 * offset for i in range(len(costs))], values, 0.4, label=name)
     right.set_xticks(
@@ -238,25 +152,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--items", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--requests", type=int, default=150)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--pairs", type=int, default=160, help="of requests, read and not read")
+    parser.add_argument("--model", type=Path, default=Path(".models/tiny"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     texts = Writer(options.seed).texts(options.items)
     results: dict[str, Any] = {
-        "machine": {"processor": platform.machine(), "python": platform.python_version()},
+        "machine": describe() | {"python": platform.python_version()},
         "seed": options.seed,
         "quality": quality(texts),
         "characters_per_second": speed(texts),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        model = options.model or Path(folder) / "model"
-        if options.model is None:
-            demo_model.make_model(model)
-        results["first_token"] = [
-            cost(model, options.requests, 1),
-            cost(model, options.requests // 4, 4),
-        ]
+    results |= cost(options.model, options.pairs)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "detector.json").write_text(json.dumps(results, indent=2) + "\n")
     draw(results, options.out / "detector.png")
