@@ -45,10 +45,10 @@ bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/
 bench-detector: $(BENCHABLE) ## Measure the detector: speed, what it finds, and what it costs requests
 	$(BIN)/python benchmarks/detector.py
 
-bench-side-channel: $(BENCHABLE) ## Attack each mode as other users would (8 minutes; ARGS=--quick)
+bench-side-channel: $(BENCHABLE) ## Attack each mode as other users would (9 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/side_channel.py $(ARGS)
 
-bench-sharing: $(BENCHABLE) ## Measure what keeping users apart costs (6 minutes; ARGS=--quick)
+bench-sharing: $(BENCHABLE) ## Measure what keeping users apart costs (5 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/sharing.py $(ARGS)
 
 bench-monitor: $(BENCHABLE) ## Measure whom the probe monitor's thresholds hit, and when (1 minute)

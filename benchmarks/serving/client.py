@@ -42,6 +42,11 @@ class Answer:
     from_host: int
     output_tokens: int
 
+    @property
+    def first_at(self) -> float:
+        """The moment of the first token."""
+        return self.done_at - self.total + self.ttft
+
 
 class Client:
     """Sends requests to one server. To be used in an ``async with`` statement."""

@@ -68,13 +68,13 @@ def added_up(done: Pass, requests: Sequence[Request], *, divided: bool) -> list[
     held, samples = 0, []
     there: dict[str, list[Sequence[int]]] = {}
     pairs = zip(done.answers, requests, strict=True)
-    for answer, request in sorted(pairs, key=lambda pair: pair[0].done_at):
+    for answer, request in sorted(pairs, key=lambda pair: pair[0].first_at):
         known = there.setdefault(request.user if divided else "", [])
         shared = max((_common(request.prompt, other) for other in known), default=0)
         known.append(request.prompt)
         held += len(request.prompt) - shared + answer.output_tokens - 1
         public = 0 if divided else held
-        samples.append(Sample(answer.done_at - done.started, held, public, 0))
+        samples.append(Sample(answer.first_at - done.started, held, public, 0))
     return samples
 
 
