@@ -57,7 +57,7 @@ bench-monitor: $(BENCHABLE) ## Measure whom the probe monitor's thresholds hit, 
 bench-round: $(BENCHABLE) ## Time the scheduler's round under each policy (2 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/scheduling_round.py $(ARGS)
 
-bench-fairness: $(BENCHABLE) ## Measure who is served when users compete (15 minutes; ARGS=--quick)
+bench-fairness: $(BENCHABLE) ## Measure who is served when users compete (13 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/fairness.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
