@@ -92,6 +92,15 @@ def test_stats_list_the_largest_owners_first(server: Server, operator: Operator)
     assert [entry["tokens"] for entry in two] == sizes[:2]
 
 
+def test_the_self_test_leaves_nothing_behind(operator: Operator) -> None:
+    before = stats(operator)
+    assert operator.json("POST", "/tenant/selftest")["passed"]
+    after = stats(operator)
+    assert after["admitted"] > before["admitted"]
+    for tier in ("device", "host"):
+        assert after[tier] == before[tier]
+
+
 def test_published_tokens_are_counted_as_public(server: Server, operator: Operator) -> None:
     text, before = fresh_prompt(64), stats(operator)
     name = operator.publish(text=text)["name"]

@@ -214,11 +214,11 @@ def test_copies_on_the_host_are_merged(asker: Asker, watch: Watch) -> None:
         assert again["output_ids"] == stranger["output_ids"] == before["output_ids"]
 
 
-def test_the_self_test_knows_public_beginnings(server: Server) -> None:
-    """With pages of one token, most prompts begin as some public one does."""
+def test_beginnings_that_are_alike_by_chance_do_not_fail_the_self_test(server: Server) -> None:
+    """With pages of one token and 262 of them, many prompts begin as some public one does."""
     for letter in string.ascii_lowercase + " ":
         publish(Asker(server), letter * 2)
-    for _ in range(3):
+    for _ in range(12):
         answer = Asker(server, ADMIN_KEY).post("/tenant/selftest")
         assert answer.status_code == 200, answer.text
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from sglang.srt.tenancy.door import logger, own_headers
+from sglang.srt.tenancy.messages import Erase, Refused
+from sglang.srt.tenancy.plane import plane_of
 from sglang.srt.utils import kill_process_tree
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from sglang.srt.tenancy.options import TenantOptions
 
 _TIMEOUT = 600.0  # seconds for one request: the first may compile kernels
-_DRAWS = 8  # of a prompt whose beginning is not public by chance
+_CHANCE = 16  # tokens; with so many no prompt of somebody else begins like a random one
 _OWN_HIT_TRIES = 3  # under load a fresh prefix may be evicted before it is asked for again
 
 
@@ -79,9 +81,19 @@ async def prove(app: FastAPI) -> list[str]:
             for door in doors:
                 probe = _Probe(client, manager, rank if args.dp_size > 1 else None)
                 await probe.run(door, strangers_share=args.tenant_mode == "shared")
+                if args.tenant_mode != "shared":
+                    await _erase(app, probe.owner, probe.stranger)
                 where = f"{door} rank {rank}" if args.dp_size > 1 else door
                 checks.append(f"{where}: own prefix hit, stranger's {probe.verdict}")
         return checks
+
+
+async def _erase(app: FastAPI, *users: str) -> None:
+    for user in users:
+        try:
+            await plane_of(app).ask(Erase(user))
+        except Refused as error:
+            raise SelfTestError(f"what the test stored cannot be erased: {error}") from None
 
 
 class _Probe:
@@ -91,39 +103,28 @@ class _Probe:
         self.client = client
         self.model = manager.served_model_name
         self.rank = rank
-        self.page_size: int = manager.server_args.page_size
-        self.vocabulary: int = manager.model_config.vocab_size
-        self.prompt: list[int] = []
+        length = max(4 * _CHANCE, 3 * manager.server_args.page_size)
+        vocabulary: int = manager.model_config.vocab_size
+        tokens = range(vocabulary // 4, vocabulary // 2)
+        self.prompt = random.SystemRandom().choices(tokens, k=length)
         self.owner, self.stranger = (f"selftest:{secrets.token_hex(8)}" for _ in range(2))
         self.verdict = ""
 
     async def run(self, door: str, *, strangers_share: bool) -> None:
-        public = await self._draw()
         await self._send(door, self.owner)
-        seen = await self._cached(self.stranger) - public
-        if seen > 0 and not strangers_share:
+        seen = await self._cached(self.stranger)
+        if seen >= _CHANCE and not strangers_share:
             raise SelfTestError(
                 f"{door}: a second user was served {seen} cached tokens of the first user's prompt"
             )
-        if strangers_share and seen <= 0:
+        if seen < _CHANCE and strangers_share:
             raise SelfTestError(f"{door}: a shared prefix was not found by a second user")
         await self._own_hit(door)
         self.verdict = "shared" if strangers_share else "unseen"
 
-    async def _draw(self) -> int:
-        """Draw a prompt. Returns how many tokens of it begin somebody's public prefix."""
-        public, length = 0, max(64, 3 * self.page_size)
-        tokens = range(self.vocabulary // 4, self.vocabulary // 2)
-        for _ in range(_DRAWS):
-            self.prompt = random.SystemRandom().choices(tokens, k=length)
-            public = await self._cached(self.stranger, cache_scope="none")
-            if not public:
-                break
-        return public
-
     async def _own_hit(self, door: str) -> None:
         for _ in range(_OWN_HIT_TRIES):
-            if await self._cached(self.owner) >= self.page_size:
+            if await self._cached(self.owner) >= _CHANCE:
                 return
             await self._send(door, self.owner)
         raise SelfTestError(f"{door}: a user's own prefix was not found again")
