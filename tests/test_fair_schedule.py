@@ -92,7 +92,7 @@ def test_weights_divide_the_service(policy: str) -> None:
     for user in weights:
         for _ in range(300):
             engine.receive(some(rng, user, 0.0))
-    while {req.user_id for req in engine.waiting} == set(weights):
+    while {req.user_id for req in engine.waiting_queue} == set(weights):
         engine.step()
     assert gaps.worst <= bound(engine, policy)
     shares = [engine.service[user] / weight for user, weight in weights.items()]
@@ -136,9 +136,9 @@ def test_aborts_settle_the_account(policy: str) -> None:
         if rng.random() < 0.5:
             engine.receive(some(rng, f"u{rng.randrange(3)}", engine.now))
         for kind, reqs in {
-            "waiting": engine.waiting,
-            "running": engine.running.reqs,
-            "chunked": [engine.chunked] if engine.chunked else [],
+            "waiting": engine.waiting_queue,
+            "running": engine.running_batch.reqs,
+            "chunked": [engine.chunked_req] if engine.chunked_req else [],
         }.items():
             if reqs and rng.random() < 0.1:
                 engine.abort(rng.choice(reqs))
@@ -160,11 +160,12 @@ def test_chunks_that_were_not_computed_are_not_charged(policy: str) -> None:
     req = engine.receive(Ask(0.0, "alice", range(300), 10))
     engine.step()
     engine.step()
-    assert books(engine).accounts["alice"].counter == 300.0
-    assert engine.chunked is req
+    alice = books(engine).accounts["alice"]
+    assert (alice.counter, alice.due) == (2 * 64.0, 300.0)
+    assert engine.chunked_req is req
     engine.abort(req)
     list(turns(engine.policy, [], adder()))
-    assert books(engine).accounts["alice"].counter == 2 * 64.0
+    assert (alice.counter, alice.due) == (2 * 64.0, 2 * 64.0)
 
 
 @pytest.mark.parametrize("policy", FAIR)
@@ -215,7 +216,7 @@ def test_longest_match_goes_first_while_there_is_deficit() -> None:
     engine.play([Ask(0.0, "alice", range(40), 2)])
     asks = [Ask(1.0, "alice", [*range(9_000, 9_020)], 2), Ask(1.0, "alice", range(40), 2)]
     first = [engine.receive(ask) for ask in asks]
-    assert next(iter(turns(engine.policy, engine.waiting, adder()))) is first[1]
+    assert next(iter(turns(engine.policy, engine.waiting_queue, adder()))) is first[1]
 
 
 def test_locality_of_dlpm_lies_between_lpm_and_vtc() -> None:
@@ -236,8 +237,14 @@ def test_locality_of_dlpm_lies_between_lpm_and_vtc() -> None:
 class Adder:
     """Stands for PrefillAdder where a test says itself who is admitted."""
 
+    rem_chunk_tokens = None
+
     def __init__(self) -> None:
         self.can_run_list: list[Req] = []
+
+    def add(self, req: Req) -> None:
+        req.set_extend_range(0, len(req.origin_input_ids))
+        self.can_run_list.append(req)
 
 
 def adder() -> Any:
@@ -255,15 +262,15 @@ def test_who_is_passed_over_is_offered_once_a_round(policy: str) -> None:
     rng = random.Random(6)
     reqs = [engine.receive(some(rng, f"u{i % 3}", 0.0)) for i in range(12)]
     for _ in range(2):
-        offered = list(turns(engine.policy, engine.waiting, adder()))
+        offered = list(turns(engine.policy, engine.waiting_queue, adder()))
         assert len(offered) == 12
         assert set(offered) == set(reqs)
     taken = adder()
-    for req in turns(engine.policy, engine.waiting, taken):
+    for req in turns(engine.policy, engine.waiting_queue, taken):
         if req in reqs[3:6]:
-            taken.can_run_list.append(req)
-    engine.waiting = [req for req in engine.waiting if req not in taken.can_run_list]
-    assert set(turns(engine.policy, engine.waiting, adder())) == set(reqs) - set(reqs[3:6])
+            taken.add(req)
+    engine.waiting_queue = [req for req in engine.waiting_queue if req not in taken.can_run_list]
+    assert set(turns(engine.policy, engine.waiting_queue, adder())) == set(reqs) - set(reqs[3:6])
 
 
 def test_a_loop_that_is_left_books_its_last_turn() -> None:
@@ -272,31 +279,42 @@ def test_a_loop_that_is_left_books_its_last_turn() -> None:
     for _ in range(2):
         engine.receive(some(rng, "alice", 0.0))
     taken = adder()
-    for req in turns(engine.policy, engine.waiting, taken):
-        taken.can_run_list.append(req)
+    for req in turns(engine.policy, engine.waiting_queue, taken):
+        taken.add(req)
         break
     assert books(engine).accounts["alice"].counter == len(req.origin_input_ids)
     assert books(engine).waiting == 1
 
 
 class PlainCounter(VirtualTokenCounter):
-    """The paper's line: the least counter, then the oldest request. Looks at everybody."""
+    """The paper's line: the least counter, then who had no turn for longest, then the oldest
+    request. Looks at everybody."""
 
     def _choose(self) -> Ticket | None:
-        heads = [t for t in self.ledger.tickets.values() if t.waiting and t in t.account.queue]
-        return min(heads, key=lambda t: (t.account.counter, t.arrival), default=None)
+        heads = [
+            t
+            for t in self.ledger.tickets.values()
+            if t.waiting and t in t.account.queue and t.account is not self._without
+        ]
+        return min(
+            heads, key=lambda t: (t.account.due, t.account.last_turn, t.arrival), default=None
+        )
 
 
 class PlainDeficit(DeficitLongestPrefixMatch):
     """The longest match among those with deficit left. Looks at everybody."""
 
     def _choose(self) -> Ticket | None:
-        here = [t for t in self.ledger.tickets.values() if t.waiting and t.rank is not None]
+        here = [
+            t
+            for t in self.ledger.tickets.values()
+            if t.waiting and t.rank is not None and t.account is not self._without
+        ]
         if not here:
             return None
-        while not any(t.account.counter < self._level for t in here):
+        while not any(t.account.due < self._level for t in here):
             self._level += self._quantum
-        able = [t for t in here if t.account.counter < self._level]
+        able = [t for t in here if t.account.due < self._level]
         return min(able, key=lambda t: (t.rank[0], t.arrival))
 
 
@@ -315,9 +333,9 @@ def test_heaps_choose_as_a_look_at_everybody_does(policy: str, plain: Any, seed:
             if rng.random() < 0.4:
                 engine.receive(some(rng, f"u{rng.randrange(9)}", engine.now))
             engine.step()
-            if engine.waiting and gone.random() < 0.05:
-                engine.abort(gone.choice(engine.waiting))
-            order += [(r.rid, len(r.output_ids)) for r in engine.running.reqs]
+            if engine.waiting_queue and gone.random() < 0.05:
+                engine.abort(gone.choice(engine.waiting_queue))
+            order += [(r.rid, len(r.output_ids)) for r in engine.running_batch.reqs]
         assert engine.retractions > 0
         orders.append(order)
     assert orders[0] == orders[1]
@@ -340,13 +358,13 @@ def test_a_round_costs_the_same_however_many_wait(policy: str) -> None:
 
 def round_of(engine: Engine, admitted: int = 16) -> None:
     taken = adder()
-    for req in turns(engine.policy, engine.waiting, taken):
+    for req in turns(engine.policy, engine.waiting_queue, taken):
         req.req_pool_idx = 1
-        taken.can_run_list.append(req)
+        taken.add(req)
         if len(taken.can_run_list) == admitted:
             break
     gone = set(taken.can_run_list)
-    engine.waiting = [req for req in engine.waiting if req not in gone]
+    engine.waiting_queue = [req for req in engine.waiting_queue if req not in gone]
     for req in gone:
         req.req_pool_idx, req.extend_range = None, None
 

@@ -29,6 +29,7 @@ from sglang.srt.server_args import ServerArgs, set_global_server_args_for_schedu
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
 from sglang.srt.tenancy.ownership import adopt
 from sglang.srt.tenancy.schedule.accounts import Prices
+from sglang.srt.tenancy.schedule.give_way import next_prefill
 from sglang.srt.tenancy.schedule.policy import policy_class, turns
 from sglang.srt.tenancy.user_id import account_name
 
@@ -38,6 +39,7 @@ class Running:
     """As much of upstream's batch as PrefillAdder looks at."""
 
     reqs: list[Req] = field(default_factory=list)
+    batch_is_full: bool = False
 
     def batch_size(self) -> int:
         return len(self.reqs)
@@ -88,10 +90,10 @@ class Engine:
             build.keywords["weights"] = weights or {}
         self.policy = build(policy, self.cache, False, False, False)
         self.now = 0.0
-        self.waiting: list[Req] = []
-        self.running = Running()
-        self.chunked: Req | None = None
-        self.full = False
+        self.waiting_queue: list[Req] = []
+        self.running_batch = Running()
+        self.chunked_prefill_size, self.page_size = self.device.chunk, 1
+        self.chunked_req: Req | None = None
         self.served: dict[Req, Served] = {}
         self.service: dict[str, float] = defaultdict(float)
         self.idle_rounds = 0  # nothing ran though somebody waited
@@ -116,7 +118,7 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        return bool(self.waiting or self.running.reqs or self.chunked)
+        return bool(self.waiting_queue or self.running_batch.reqs or self.chunked_req)
 
     def receive(self, ask: Ask) -> Req:
         req = Req(
@@ -135,52 +137,67 @@ class Engine:
         batch = self._admit()
         if batch:
             self._prefill(batch)
-        elif self.running.reqs:
+        elif self.running_batch.reqs:
             self._decode()
         else:
-            self.idle_rounds += bool(self.waiting)
+            self.idle_rounds += bool(self.waiting_queue)
             self.now += self.device.costs.step
         if self.watch:
             self.watch(self.service, self._queued.keys())
 
     def _admit(self) -> list[Req]:
+        def release(req: Req) -> None:
+            self._release(req, insert=False)
+            self._queued[account_name(req.user_id)] += 1
+
+        return next_prefill(Engine._plan, self, running_batch=self.running_batch, release=release)[
+            0
+        ]
+
+    def _plan(self, running_batch: Running) -> tuple[list[Req], Running]:
         """The scheduler's _get_new_batch_prefill_raw, as far as it concerns one device."""
-        free = self.device.running - len(self.running.reqs)
-        if self.chunked is None and (self.full or not self.waiting or free <= 0):
-            return []
-        self.policy.calc_priority(self.waiting, self.running)
+        free = self.device.running - len(running_batch.reqs)
+        begun = self.chunked_req
+        if begun is None and (running_batch.batch_is_full or not self.waiting_queue or free <= 0):
+            return [], running_batch
+        self.policy.calc_priority(self.waiting_queue, running_batch)
         adder = self._adder()
-        begun = self.chunked
-        if self.chunked is not None:
-            self.chunked.init_next_round_input()
-            self.chunked = adder.add_chunked_req(self.chunked)
-        for req in turns(self.policy, self.waiting, adder):
-            if len(adder.can_run_list) >= free or self.full:
-                self.full = True
+        if begun is not None:
+            begun.init_next_round_input()
+            self.chunked_req = adder.add_chunked_req(begun)
+        for req in turns(self.policy, self.waiting_queue, adder):
+            if len(adder.can_run_list) >= free or running_batch.batch_is_full:
+                running_batch.batch_is_full = True
                 break
             req.init_next_round_input(self.cache)
-            result = adder.add_one_req(req, self.chunked is not None, None)
+            result = adder.add_one_req(req, self.chunked_req is not None, None)
             if result != AddReqResult.CONTINUE:
-                self.full = result == AddReqResult.NO_TOKEN
+                running_batch.batch_is_full = result == AddReqResult.NO_TOKEN
                 break
         self._leave({req for req in adder.can_run_list if req is not begun})
         if adder.new_chunked_req is not None:
-            self.chunked = adder.new_chunked_req
-        return list(adder.can_run_list)
+            self.chunked_req = adder.new_chunked_req
+        return list(adder.can_run_list), running_batch
 
     def _adder(self) -> PrefillAdder:
         device = self.device
         return PrefillAdder(
-            1, self.cache, self.slots, self.running, device.reserve, 16_384, device.chunk
+            1,
+            self.cache,
+            self.slots,
+            self.running_batch,
+            device.reserve,
+            16_384,
+            self.chunked_prefill_size,
         )
 
     def _wait(self, req: Req) -> None:
-        self.waiting.append(req)
+        self.waiting_queue.append(req)
         self._queued[account_name(req.user_id)] += 1
 
     def _leave(self, reqs: set[Req]) -> None:
         """All of them wait."""
-        self.waiting = [req for req in self.waiting if req not in reqs]
+        self.waiting_queue = [req for req in self.waiting_queue if req not in reqs]
         for user in (account_name(req.user_id) for req in reqs):
             self._queued[user] -= 1
             if not self._queued[user]:
@@ -195,11 +212,11 @@ class Engine:
         self.computed += tokens
         self.now += self.device.costs.of(tokens, 0)
         for req in batch:
-            self.cache.cache_unfinished_req(req, chunked=req is self.chunked)
-            if req is not self.chunked:
+            self.cache.cache_unfinished_req(req, chunked=req is self.chunked_req)
+            if req is not self.chunked_req:
                 self._produce(req)
                 if not req.finished():
-                    self.running.reqs.append(req)
+                    self.running_batch.reqs.append(req)
 
     def _extend(self, req: Req) -> int:
         """Slots for the part of a prompt that this step computes. Returns its tokens."""
@@ -220,9 +237,9 @@ class Engine:
         return end - start
 
     def _decode(self) -> None:
-        while not self._room_for(len(self.running.reqs)):
-            self._retract(self.running.reqs.pop())
-        reqs = self.running.reqs
+        while not self._room_for(len(self.running_batch.reqs)):
+            self._retract(self.running_batch.reqs.pop())
+        reqs = self.running_batch.reqs
         self.now += self.device.costs.of(0, len(reqs))
         rows = torch.tensor([req.req_pool_idx for req in reqs])
         ends = torch.tensor([req.kv_committed_len for req in reqs])
@@ -231,8 +248,10 @@ class Engine:
             req.kv_committed_len += 1
             self._produce(req)
         left = [req for req in reqs if req.finished_reason is None]
-        self.full = self.full and len(left) == len(reqs)
-        self.running.reqs = left
+        self.running_batch.batch_is_full = self.running_batch.batch_is_full and len(left) == len(
+            reqs
+        )
+        self.running_batch.reqs = left
 
     def _room_for(self, tokens: int) -> bool:
         evict_from_tree_cache(self.cache, tokens)
@@ -242,7 +261,7 @@ class Engine:
         self._release(req, insert=False)
         req.reset_for_retract()
         self.retractions += 1
-        self.full = False
+        self.running_batch.batch_is_full = False
         self._wait(req)
 
     def _produce(self, req: Req) -> None:
@@ -269,12 +288,12 @@ class Engine:
     def abort(self, req: Req) -> None:
         """As the client does who goes away: while the request waits, is chunked, or runs."""
         req.finished_reason = FINISH_ABORT("gone")
-        self.full = False
-        if req in self.waiting:
+        self.running_batch.batch_is_full = False
+        if req in self.waiting_queue:
             self._leave({req})
-        elif req is self.chunked:
-            self.chunked = None
+        elif req is self.chunked_req:
+            self.chunked_req = None
             self._release(req, insert=False)
-        elif req in self.running.reqs:
-            self.running.reqs.remove(req)
+        elif req in self.running_batch.reqs:
+            self.running_batch.reqs.remove(req)
             self._release(req, insert=False)

@@ -1,4 +1,4 @@
-"""What users do to one server: eight scenarios, as large as ``Scale`` says.
+"""What users do to one server: nine scenarios, as large as ``Scale`` says.
 
 Rates are multiples of ``scale.capacity``. Every user has beginnings of their own (system
 prompts, documents), half as long as a usual prompt, so that locality is worth something.
@@ -8,6 +8,7 @@ Tokens are 512 to 16,383: any model knows them, and they are no special ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -112,18 +113,30 @@ def poisson(scale: Scale, seed: int = 0) -> Scenario:
 
 
 def noisy_neighbour(scale: Scale, seed: int = 0) -> Scenario:
-    """The victim has 8 documents and asks about each now and then. It asks for half of the share
-    of the server that it is owed, so that no fair policy has a reason to let it wait."""
+    """Both together keep the server busy for half of the time, and the victim's documents fit in
+    its share of the memory: what the neighbour can take away is turns."""
+    return _scan("noisy neighbour", "together half of what the server can do", 0.08, 4, scale, seed)
+
+
+def noisy_flood(scale: Scale, seed: int = 0) -> Scenario:
+    """The neighbour asks for twice what the server can do, the victim for half of their share."""
+    flood = _scan("noisy flood", "far more than the server can do", 0.5, 8, scale, seed)
+    return replace(flood, backlogged=frozenset({"noisy"}))
+
+
+def _scan(
+    name: str, how_much: str, rate: float, documents: int, scale: Scale, seed: int
+) -> Scenario:
+    """The victim has some documents and asks about each now and then."""
     write = Writer(scale, seed)
     return Scenario(
-        "noisy neighbour",
-        "one user scans the cache with unique long prompts, one asks for half of their share",
+        name,
+        f"one user scans the cache with unique long prompts, one reads documents; {how_much}",
         in_order(
-            write.asks("victim", write.poisson(0.25), beginnings=8),
-            write.asks("noisy", write.steady(0.5), prompt=4, answer=0.25, beginnings=0),
+            write.asks("victim", write.poisson(0.25), beginnings=documents),
+            write.asks("noisy", write.steady(rate), prompt=4, answer=0.25, beginnings=0),
         ),
         victim="victim",
-        backlogged=frozenset({"noisy"}),
     )
 
 
@@ -188,6 +201,7 @@ SCENARIOS: dict[str, Callable[[Scale, int], Scenario]] = {
     "bursts": bursts,
     "poisson": poisson,
     "noisy neighbour": noisy_neighbour,
+    "noisy flood": noisy_flood,
     "long and short": long_and_short,
     "zipf": zipf,
     "weights": weights,

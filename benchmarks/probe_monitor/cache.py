@@ -84,7 +84,7 @@ class Server(Engine):
     def ask(self, user: str, prompt: Sequence[int]) -> int:
         """Serve one request from its arrival to its end. Returns the tokens it found cached."""
         req = self.receive(Ask(self.now, user, prompt, 1))
-        self.waiting.clear()
+        self.waiting_queue.clear()
         req.init_next_round_input(self.cache)
         self.cache.inc_lock_ref(req.last_node)
         found = len(req.prefix_indices)

@@ -52,7 +52,7 @@ class Scheduler(Engine):
         self._fill()
 
     def _fill(self) -> None:
-        while len(self.waiting) < self._wanted:
+        while len(self.waiting_queue) < self._wanted:
             self.receive(next(self._asks))
 
     def _admit(self) -> list[Req]:
@@ -73,7 +73,7 @@ class Scheduler(Engine):
     def idle_round(self) -> float:
         """The seconds of a round with nobody new, in which nobody can be admitted."""
         while True:
-            self.full = False  # or it would not even look
+            self.running_batch.batch_is_full = False  # or it would not even look
             batch = self._admit()
             if not batch:
                 return self.seconds

@@ -26,10 +26,10 @@ _FOLDER = "WATCH_FOLDER"  # environment variable
 class Watch:
     """What the ranks of one server have written so far."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, start: str = "support.watch:start"):
         self.folder = folder
         self.env = {
-            "PYTHONPATH": plugin.install(folder, "support.watch:start"),
+            "PYTHONPATH": plugin.install(folder, start),
             _FOLDER: str(folder),
         }
 

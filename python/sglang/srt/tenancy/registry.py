@@ -13,6 +13,7 @@ from sglang.srt.tenancy import control
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.options import BACKEND, TenantOptions
 from sglang.srt.tenancy.ownership import adopt
+from sglang.srt.tenancy.schedule import give_way
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import BasePrefixCache
@@ -71,3 +72,4 @@ def refuse(context: TreeCacheBuildContext) -> None:
 if get_radix_cache_factory(BACKEND) is None:
     register_radix_cache_backend(BACKEND, build)
     control.install()
+    give_way.install()

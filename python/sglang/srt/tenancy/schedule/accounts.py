@@ -42,17 +42,28 @@ class Prices:
 class Account:
     """One user's account.
 
-    ``counter``: service so far, divided by ``weight``. ``waiting`` and ``running``: requests.
+    ``counter``: service so far, divided by ``weight``. ``promised``: tokens of prompts that
+    have begun and are not computed yet; ``rate``: what one of them adds to the counter.
+    ``last_turn``: its number, 0 before the first. ``waiting`` and ``running``: requests.
     ``queue``, ``ranked``, ``turn``: the policy's own.
     """
 
     weight: float
+    rate: float = 1.0
     counter: float = 0.0
+    promised: int = 0
+    last_turn: int = 0
     waiting: int = 0
     running: int = 0
     queue: deque[Ticket] = field(default_factory=deque)
     ranked: list[Any] = field(default_factory=list)
     turn: Any = None
+
+    @property
+    def due(self) -> float:
+        """The counter, once all that has begun is computed: turns go by it, as whoever gets one
+        gets it for a whole prompt."""
+        return self.counter + self.promised * self.rate
 
     def __lt__(self, other: Account) -> bool:
         """For heaps, where entries with equal keys are one account's, new and outdated."""
@@ -63,7 +74,8 @@ class Account:
 class Ticket:
     """One request. ``arrival``: its number in the order of coming.
 
-    ``prompt`` and ``outputs``: tokens it was charged for. ``rank``: the policy's own.
+    ``prompt`` and ``outputs``: tokens it was charged for, the prompt's from its first one on.
+    ``rank``: the policy's own.
     """
 
     req: Req
@@ -71,6 +83,7 @@ class Ticket:
     arrival: int
     waiting: bool = True
     admitted: bool = False
+    found: int = 0
     prompt: int = 0
     outputs: int = 0
     rank: Any = None
@@ -90,6 +103,7 @@ class Ledger:
         self.tickets: dict[Req, Ticket] = {}
         self.waiting = 0
         self._arrivals = 0
+        self._turns = 0
         self._running: dict[Req, Ticket] = {}
         self._look_at = IDLE_ACCOUNTS
 
@@ -97,7 +111,8 @@ class Ledger:
         name = account_name(req.user_id)
         account = self.accounts.get(name)
         if account is None:
-            account = self.accounts[name] = Account(self.weights.get(name, 1.0))
+            weight = self.weights.get(name, 1.0)
+            account = self.accounts[name] = Account(weight, self.prices.computed / weight)
         return account
 
     # Coming and going
@@ -129,36 +144,41 @@ class Ledger:
         return [t for t in self.tickets.values() if t.waiting and t.req not in present]
 
     def enter(self, req: Req) -> Ticket:
-        """A ticket to wait. A retracted request gets its own back, with what it has paid."""
-        self._arrivals += 1
+        """A ticket to wait. A request that is back in the queue has its own still, with its place
+        and what it has paid."""
         ticket = self.tickets.get(req)
         if ticket is None:
+            self._arrivals += 1
             ticket = self.tickets[req] = Ticket(req, self.account_of(req), self._arrivals)
         else:
             ticket.account.running -= 1
             del self._running[req]
-            ticket.waiting, ticket.arrival = True, self._arrivals
+            ticket.waiting = True
         ticket.account.waiting += 1
         self.waiting += 1
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
-        """The request waits no longer and never will."""
+    def leave(self, ticket: Ticket) -> bool:
+        """The request waits no longer and never will. Whether less is due from its account."""
         self._stop_waiting(ticket)
-        del self.tickets[ticket.req]
+        return self._close(ticket)
 
     def admit(self, ticket: Ticket) -> None:
-        """The request runs from now on: charge its prompt, unless it was charged before."""
+        """The request runs from now on: charge what its prompt found in the cache, and what is
+        computed of it in this step, unless it was charged before."""
         self._stop_waiting(ticket)
         self._running[ticket.req] = ticket
-        ticket.account.running += 1
-        if ticket.admitted:
-            return  # retracted in between: nobody pays for what the server threw away
-        req = ticket.req
-        ticket.admitted, ticket.prompt = True, len(req.origin_input_ids)
-        cached = min(len(req.prefix_indices), ticket.prompt)
-        computed = ticket.prompt - cached
-        self._charge(ticket.account, computed * self.prices.computed + cached * self.prices.cached)
+        account, req = ticket.account, ticket.req
+        account.running += 1
+        self._turns += 1
+        account.last_turn = self._turns
+        if not ticket.admitted:  # else it is back: nobody pays twice
+            ticket.admitted = True
+            prompt = len(req.origin_input_ids)
+            ticket.found = ticket.prompt = min(len(req.prefix_indices), prompt)
+            account.counter += ticket.prompt * self.prices.cached / account.weight
+            account.promised += prompt - ticket.prompt
+        self._charge_prompt(ticket)
 
     def _stop_waiting(self, ticket: Ticket) -> None:
         ticket.waiting = False
@@ -168,33 +188,40 @@ class Ledger:
     # Charging
 
     def settle(self) -> list[Account]:
-        """Charge what has been produced since the last time. Returns accounts that got back."""
-        repaid: list[Account] = []
+        """Charge what has been computed and produced since the last time. Returns accounts from
+        which less is due."""
         ended: list[Ticket] = []
         for req, ticket in self._running.items():
+            self._charge_prompt(ticket)
             produced = len(req.output_ids) - ticket.outputs
             if produced > 0:
                 ticket.outputs += produced
-                self._charge(ticket.account, produced * self.prices.output)
+                ticket.account.counter += produced * self.prices.output / ticket.account.weight
             if req.finished() or req.req_pool_idx is None:
                 ended.append(ticket)
         for ticket in ended:
-            if self._repay(ticket):
-                repaid.append(ticket.account)
             ticket.account.running -= 1
-            del self._running[ticket.req], self.tickets[ticket.req]
-        return repaid
+            del self._running[ticket.req]
+        return [ticket.account for ticket in ended if self._close(ticket)]
 
-    def _repay(self, ticket: Ticket) -> bool:
-        """Give back what was charged for chunks of the prompt that an abort left uncomputed."""
-        done = ticket.req.extend_range
-        if done is None or done.end >= ticket.prompt:
-            return False
-        self._charge(ticket.account, (done.end - ticket.prompt) * self.prices.computed)
-        return True
+    def _charge_prompt(self, ticket: Ticket) -> None:
+        """A long prompt is computed in chunks, and charged chunk by chunk."""
+        chunk = ticket.req.extend_range
+        if chunk is None:
+            return
+        computed = min(chunk.end, len(ticket.req.origin_input_ids)) - ticket.prompt
+        if computed > 0:
+            account = ticket.account
+            ticket.prompt += computed
+            account.promised -= computed
+            account.counter += computed * account.rate
 
-    def _charge(self, account: Account, service: float) -> None:
-        account.counter += service / account.weight
+    def _close(self, ticket: Ticket) -> bool:
+        """Nobody owes for chunks of a prompt that an abort has left uncomputed."""
+        del self.tickets[ticket.req]
+        rest = len(ticket.req.origin_input_ids) - ticket.prompt if ticket.admitted else 0
+        ticket.account.promised -= rest
+        return rest > 0
 
     # Closing
 

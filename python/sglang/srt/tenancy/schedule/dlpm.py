@@ -101,12 +101,13 @@ class DeficitLongestPrefixMatch(FairPolicy):
         heap = self._heap
         entry = heap[0]
         account = entry[2]
-        best = _best(account) if account.turn is entry else None
+        valid = account.turn is entry and account is not self._without
+        best = _best(account) if valid else None
         if best is None:
             if account.turn is entry:
                 account.turn = None
             heappop(heap)
-        elif account.counter >= self._level:
+        elif account.due >= self._level:
             account.turn = None
             self._spent[account] = None
             heappop(heap)
@@ -119,11 +120,11 @@ class DeficitLongestPrefixMatch(FairPolicy):
 
     def _refill(self) -> bool:
         """Raise the level until somebody who waits is below it. False where nobody waits."""
-        spent = [account for account in self._spent if _best(account) is not None]
+        spent = [a for a in self._spent if a is not self._without and _best(a) is not None]
         self._spent.clear()
         if not spent:
             return False
-        least = min(account.counter for account in spent)
+        least = min(account.due for account in spent)
         if least >= self._level:
             self._level += self._quantum * (1 + (least - self._level) // self._quantum)
         for account in spent:

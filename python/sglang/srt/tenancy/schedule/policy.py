@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.managers.schedule_policy import SchedulePolicy
+from sglang.srt.managers.schedule_policy import (
+    CLIP_MAX_NEW_TOKENS,
+    SchedulePolicy,
+    match_prefix_for_req,
+)
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.schedule.accounts import Account, Ledger, Prices, Ticket
+from sglang.srt.tenancy.user_id import account_name
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
@@ -36,6 +42,61 @@ class FairPolicy(SchedulePolicy):
         self.name = policy
         self.ledger = Ledger(Prices.of(options), weights)
         self._last: Account | None = None  # whose request was the last to leave the queue
+        self._without: Account | None = None  # who has no turn in this round
+
+    def news(self, waiting: Sequence[Req]) -> bool:
+        """Whether somebody has come since the last round."""
+        return bool(self.ledger.newcomers(waiting))
+
+    def knows_others(self, req: Req) -> bool:
+        """Whether anybody but its user has been here."""
+        accounts = self.ledger.accounts
+        return len(accounts) > (account_name(req.user_id) in accounts)
+
+    def takes(self, req: Req, step: int) -> bool:
+        """Whether its prompt takes more than one step of so many tokens."""
+        return self._work(req) > step
+
+    def overtakes(self, waiting: Sequence[Req], begun: Req) -> bool:
+        """Whether the turn is of a request that goes before the rest of a prompt that has begun:
+        of somebody who was served less, and needs less. So turns never go to and fro."""
+        if not waiting:
+            return False
+        self._open(waiting)
+        ticket, other = self._choose(), self.ledger.tickets.get(begun)
+        if ticket is None or other is None:  # the prompt has been aborted
+            return False
+        return self._goes_before(ticket, other)
+
+    def _goes_before(self, ticket: Ticket, begun: Ticket) -> bool:
+        return (
+            ticket.account is not begun.account
+            and ticket.account.due <= begun.account.due
+            and self._work(ticket.req) < self._work(begun.req)
+            and self._room(ticket.req) < begun.req.seqlen + _answer(begun.req)
+        )
+
+    def _work(self, req: Req) -> int:
+        """Tokens of its prompt that no tier of the cache had when it began, or has now."""
+        ticket = self.ledger.tickets.get(req)
+        if ticket is not None and ticket.admitted:
+            return len(req.origin_input_ids) - ticket.found
+        match_prefix_for_req(self.tree_cache, req, include_req=True)
+        tokens: int = req.seqlen - req.num_matched_prefix_tokens
+        return tokens
+
+    def _room(self, req: Req) -> int:
+        return req.seqlen - len(req.prefix_indices) + _answer(req)
+
+    @contextmanager
+    def without(self, req: Req) -> Iterator[None]:
+        """A round in which no turn is of this request's user."""
+        account = self._without = self.ledger.account_of(req)
+        try:
+            yield
+        finally:
+            self._without = None
+            self._add_turn(account)
 
     def turns(self, waiting: Sequence[Req], adder: PrefillAdder) -> Iterator[Req]:
         """Waiting requests, each the one whose turn it is after what the former ones cost.
@@ -47,7 +108,7 @@ class FairPolicy(SchedulePolicy):
         passed: list[Ticket] = []
         ticket: Ticket | None = None
         try:
-            while (ticket := self._choose()) is not None:
+            while (ticket := self._next(adder)) is not None:
                 yield ticket.req
                 self._end_turn(ticket, adder, passed)
         finally:
@@ -65,7 +126,8 @@ class FairPolicy(SchedulePolicy):
         ledger = self.ledger
         newcomers = ledger.newcomers(waiting)
         for ticket in ledger.leavers(waiting, len(newcomers)):
-            ledger.leave(ticket)
+            if ledger.leave(ticket):
+                self._add_turn(ticket.account)
             self._last = ticket.account
         for req in newcomers:
             account = ledger.account_of(req)
@@ -75,6 +137,30 @@ class FairPolicy(SchedulePolicy):
         for account in ledger.settle():
             self._add_turn(account)
         ledger.close_idle(self._floor(), self._last)
+
+    def _next(self, adder: PrefillAdder) -> Ticket | None:
+        """Whose turn it is; None where it is nobody's in this step."""
+        ticket = self._choose()
+        if ticket is not None and ticket.admitted and self._without is None:
+            ticket = self._before(ticket)
+        return None if ticket is None or self._would_delay(ticket, adder) else ticket
+
+    def _before(self, begun: Ticket) -> Ticket:
+        """Who goes before a prompt that has begun and is back in the queue, or else itself."""
+        with self.without(begun.req):
+            other = self._choose()
+        return begun if other is None or not self._goes_before(other, begun) else other
+
+    def _would_delay(self, ticket: Ticket, adder: PrefillAdder) -> bool:
+        """Whether it is a prompt of several steps, and others' are computed in this one: they
+        would have to wait for a full step."""
+        step = adder.rem_chunk_tokens
+        if step is None or not adder.can_run_list or ticket.req.seqlen <= step:
+            return False
+        if all(self.ledger.account_of(req) is ticket.account for req in adder.can_run_list):
+            return False
+        step += sum(req.extend_range.length for req in adder.can_run_list)
+        return self._work(ticket.req) > step
 
     def _end_turn(self, ticket: Ticket, adder: PrefillAdder, passed: list[Ticket]) -> None:
         self._take(ticket)
@@ -90,7 +176,8 @@ class FairPolicy(SchedulePolicy):
 
     @abstractmethod
     def _choose(self) -> Ticket | None:
-        """Whose turn it is; None where nobody waits. Changes nothing."""
+        """Whose turn it is, but not ``_without``'s; None where nobody else waits. Changes
+        nothing."""
 
     @abstractmethod
     def _add(self, ticket: Ticket) -> None:
@@ -106,7 +193,13 @@ class FairPolicy(SchedulePolicy):
 
     @abstractmethod
     def _add_turn(self, account: Account) -> None:
-        """Its counter has gone down: its turn may come sooner."""
+        """It may have a turn again, or sooner: less is due from it than was."""
+
+
+def _answer(req: Req) -> int:
+    """Tokens that are kept free for it, as PrefillAdder does."""
+    left: int = req.sampling_params.max_new_tokens - len(req.output_ids)
+    return min(left, CLIP_MAX_NEW_TOKENS)
 
 
 def policy_class(options: TenantOptions, name: str) -> Callable[..., SchedulePolicy]:

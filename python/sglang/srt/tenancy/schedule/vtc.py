@@ -2,7 +2,8 @@
 
 The turn is of the user whose counter is least, and of that user's oldest request. A user
 who comes back to wait is lifted to the least counter of those who wait: absence saves
-nothing up. Of two users who both wait all the time, the one who got more got at most
+nothing up, but of equal ones whoever had no turn for longest is next. Of two users who both
+wait all the time, the one who got more got at most
 ``2 * max(input weight * longest prompt, output weight * tokens that fit in memory)`` more.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 from sglang.srt.tenancy.schedule.accounts import Account, Ticket
 from sglang.srt.tenancy.schedule.policy import FairPolicy
 
-Turn = tuple[float, int, Account]  # counter, arrival of the oldest request
+Turn = tuple[float, int, int, Account]  # due, last turn, arrival of the oldest request
 
 
 class VirtualTokenCounter(FairPolicy):
@@ -22,8 +23,8 @@ class VirtualTokenCounter(FairPolicy):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        # One valid entry per waiting account, ``account.turn``. Counters only rise, but for
-        # repayments: an entry that has become too low is set right when it comes up.
+        # One valid entry per waiting account, ``account.turn``. What is due only rises, but for
+        # aborts: an entry that has become too low is set right when it comes up.
         self._heap: list[Turn] = []
 
     def _floor(self) -> float:
@@ -36,22 +37,27 @@ class VirtualTokenCounter(FairPolicy):
         heap = self._heap
         while heap:
             entry = heap[0]
-            account = entry[2]
-            head = _head(account) if account.turn is entry else None
+            account = entry[3]
+            valid = account.turn is entry and account is not self._without
+            head = _head(account) if valid else None
             if head is None:
                 if account.turn is entry:
                     account.turn = None
                 heappop(heap)
-            elif entry[:2] == (account.counter, head.arrival):
+            elif entry[:3] == (account.due, account.last_turn, head.arrival):
                 return head
             else:
-                account.turn = (account.counter, head.arrival, account)
+                account.turn = (account.due, account.last_turn, head.arrival, account)
                 heapreplace(heap, account.turn)
         return None
 
     def _add(self, ticket: Ticket) -> None:
         account = ticket.account
-        account.queue.append(ticket)
+        head = _head(account)
+        if head is not None and ticket.arrival < head.arrival:
+            account.queue.appendleft(ticket)  # it is back
+        else:
+            account.queue.append(ticket)
         if account.turn is None:
             self._add_turn(account)
 
@@ -65,7 +71,7 @@ class VirtualTokenCounter(FairPolicy):
     def _add_turn(self, account: Account) -> None:
         head = _head(account)
         if head is not None:
-            account.turn = (account.counter, head.arrival, account)
+            account.turn = (account.due, account.last_turn, head.arrival, account)
             heappush(self._heap, account.turn)
 
 

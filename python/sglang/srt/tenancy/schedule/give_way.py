@@ -1,0 +1,102 @@
+"""Who has the turn does not wait for what has begun.
+
+Upstream computes a prompt that is longer than a step to its end before anybody else's, and
+looks at nobody after a request that did not fit, until one that runs has ended. Under a fair
+policy a prompt that has begun goes back into the queue for one that needs less, of a user
+who was served less; what is computed of it lies in the cache. While nobody waits it takes
+smaller steps, so that whoever comes need not wait for a full one. And whoever comes is looked
+at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sglang.srt.mem_cache.common import release_kv_cache
+from sglang.srt.tenancy.schedule.policy import FairPolicy
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.schedule_batch import Req
+
+# Of a step, what a prompt that takes several gets while it is the only one.
+PART = 4
+
+Plan = tuple[Any, Any]  # the batch to compute, or None; the running batch
+
+
+def install() -> None:
+    """Through upstream's hook registry, as ``control.install``."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
+
+    HookRegistry.register(
+        "sglang.srt.managers.scheduler.Scheduler._get_new_batch_prefill_raw",
+        _next_prefill,
+        HookType.AROUND,
+        source=HookSource("tenancy", "sglang"),
+    )
+
+
+def _next_prefill(original: Callable[..., Plan], scheduler: Any, *args: Any, **more: Any) -> Plan:
+    def release(req: Req) -> None:
+        release_kv_cache(req, scheduler.tree_cache, is_insert=False)
+
+    return next_prefill(original, scheduler, *args, release=release, **more)
+
+
+def next_prefill(
+    original: Callable[..., Plan],
+    scheduler: Any,
+    *args: Any,
+    running_batch: Any,
+    release: Callable[[Req], None],
+    **more: Any,
+) -> Plan:
+    """Around ``Scheduler._get_new_batch_prefill_raw``. ``release``: frees a request's slots."""
+    policy = scheduler.policy
+    plan = partial(original, scheduler, *args, running_batch=running_batch, **more)
+    if not isinstance(policy, FairPolicy):
+        return plan()
+    waiting = scheduler.waiting_queue
+    if running_batch.batch_is_full and policy.news(waiting):
+        running_batch.batch_is_full = False
+    begun: Req | None = scheduler.chunked_req
+    if begun is not None and _can_wait(begun) and policy.overtakes(waiting, begun):
+        scheduler.chunked_req = None
+        _put_back(begun, release)
+        scheduler.waiting_queue.append(begun)
+        with policy.without(begun):
+            return plan()
+    with _smaller_step(scheduler, policy):
+        return plan()
+
+
+@contextmanager
+def _smaller_step(scheduler: Any, policy: FairPolicy) -> Iterator[None]:
+    """Where one long prompt is all that there is to compute, and other users may come."""
+    full: int | None = scheduler.chunked_prefill_size
+    here = [*scheduler.waiting_queue[:2], *filter(None, [scheduler.chunked_req])]
+    if full and len(here) == 1 and policy.knows_others(here[0]) and policy.takes(here[0], 2 * full):
+        page: int = scheduler.page_size
+        scheduler.chunked_prefill_size = max(page, full // PART // page * page)
+    try:
+        yield
+    finally:
+        scheduler.chunked_prefill_size = full
+
+
+def _can_wait(req: Req) -> bool:
+    """Whether nothing is lost: what is computed lies in the cache, and nowhere else."""
+    computed = len(req.prefix_indices)
+    return req.cache_protected_len == computed and not req.return_logprob and req.session is None
+
+
+def _put_back(req: Req, release: Callable[[Req], None]) -> None:
+    """As if it had never been taken out. Chunks whose results are still to come in are counted
+    on, or the last chunk's would not be told from theirs."""
+    launched = req.inflight_middle_chunks
+    release(req)
+    req.reset_for_retract()
+    req.inflight_middle_chunks, req.is_retracted = launched, False
