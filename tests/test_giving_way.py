@@ -82,6 +82,16 @@ def test_not_before_ones_own_and_not_with_as_much(policy: str, user: str, tokens
     assert first_token(engine, long) < first_token(engine, other)
 
 
+@pytest.mark.parametrize("policy", FAIR)
+def test_what_counts_is_the_prompt_not_the_answer(policy: str) -> None:
+    engine = engine_of(policy)
+    long = ask(engine, "noisy", LONG, answer=LONG)
+    engine.step()
+    ask(engine, "victim", LONG + 1)
+    engine.step()
+    assert engine.chunked_req is long
+
+
 @pytest.mark.parametrize("policy", ["fcfs", "lpm"])
 def test_upstreams_policies_finish_what_they_have_begun(policy: str) -> None:
     engine, long, other = behind_a_long_prompt(policy, "victim", 20)
@@ -220,3 +230,17 @@ def test_an_abort_of_what_gave_way_settles_the_account(policy: str) -> None:
     to_the_end(engine)
     assert noisy.due == noisy.counter == STEP
     assert noisy.waiting == noisy.running == 0
+
+
+@pytest.mark.parametrize("policy", FAIR)
+def test_what_is_kept_nowhere_keeps_the_turn(policy: str) -> None:
+    """All of it would have to be computed again."""
+    engine = engine_of(policy)
+    long = ask(engine, "noisy", LONG)
+    long.cache_scope = "none"
+    engine.step()
+    ask(engine, "victim", 20)
+    engine.step()
+    assert engine.chunked_req is long
+    to_the_end(engine)
+    assert engine.computed == LONG + 20

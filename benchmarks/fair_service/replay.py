@@ -32,7 +32,7 @@ UPSTREAM = "upstream "  # goes before a policy on upstream's own cache
 SEED = 1
 SECONDS, PROMPT, ANSWER = 300.0, 2048, 256  # of a scenario; tokens of a usual request
 # Times as long: the 99th percentile of few requests says little.
-LONGER = {"noisy neighbour": 8}
+LONGER = {"noisy neighbour": 5}
 CROWD = 2_000  # users
 WARMED_UP = 120  # usual requests at once, to find the capacity
 # The suites come from a server without a prefix cache.
