@@ -117,6 +117,26 @@ def test_a_long_prompt_comes_to_an_end_whoever_else_comes(policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", FAIR)
+def test_also_where_others_come_one_by_one(policy: str) -> None:
+    """Giving way is not absence: it costs its user nothing."""
+    engine = engine_of(policy)
+    ask(engine, "chatty", STEP, answer=1)
+    to_the_end(engine)
+    long = ask(engine, "noisy", LONG)
+    before = 0
+    while first_token(engine, long) < 0:
+        engine.step()
+        other = ask(engine, "chatty", STEP, answer=1)
+        before += STEP
+        while first_token(engine, other) < 0 and first_token(engine, long) < 0:
+            engine.step()
+    assert before <= LONG + 2 * STEP
+    assert isinstance(engine.policy, FairPolicy)
+    noisy = engine.policy.ledger.accounts["noisy"]
+    assert noisy.due <= LONG + 4 * STEP
+
+
+@pytest.mark.parametrize("policy", FAIR)
 @pytest.mark.parametrize("seed", range(3))
 def test_turns_do_not_go_to_and_fro(policy: str, seed: int) -> None:
     """However many begin, each goes back at most once for each other one, and none is lost."""
@@ -159,6 +179,17 @@ def test_a_long_prompt_takes_smaller_steps_while_nobody_waits(policy: str) -> No
     ask(engine, "noisy", LONG)
     engine.step()
     assert len(long.prefix_indices) == 3 * PART + STEP
+
+
+def test_smaller_steps_are_whole_tiles() -> None:
+    """Deterministic inference cuts a prompt at them only, and begins none with less."""
+    engine = engine_of("vtc")
+    ask(engine, "victim", 1)
+    to_the_end(engine)
+    engine.truncation_align_size = 2 * PART
+    long = ask(engine, "noisy", LONG)
+    engine.step()
+    assert len(long.prefix_indices) == 2 * PART
 
 
 def test_the_only_user_gets_full_steps() -> None:
@@ -217,6 +248,37 @@ def test_under_upstreams_policies_nobody_is() -> None:
     other = ask(engine, "victim", 20)
     engine.step()
     assert first_token(engine, other) < 0
+
+
+@pytest.mark.parametrize("policy", FAIR)
+def test_who_gave_way_was_not_retracted_and_waits_from_then_on(policy: str) -> None:
+    engine = engine_of(policy)
+    long = ask(engine, "noisy", LONG)
+    long.time_stats.set_wait_queue_entry_time(ts=1.0)
+    engine.step()
+    ask(engine, "victim", 20)
+    engine.step()
+    assert engine.waiting_queue == [long]
+    assert long.retraction_count == 0
+    assert long.time_stats.wait_queue_entry_time > 1.0
+
+
+class Counted(list[Req]):
+    """Counts what is read of it."""
+
+    reads = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.reads += 1
+        return super().__getitem__(at)
+
+
+def test_looking_whether_somebody_came_costs_the_same_however_many_wait() -> None:
+    engine = engine_of("vtc")
+    assert isinstance(engine.policy, FairPolicy)
+    waiting = Counted(ask(engine, "noisy", 1) for _ in range(100))
+    assert engine.policy.news(waiting)
+    assert waiting.reads == 1
 
 
 @pytest.mark.parametrize("policy", FAIR)

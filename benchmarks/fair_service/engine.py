@@ -93,6 +93,7 @@ class Engine:
         self.waiting_queue: list[Req] = []
         self.running_batch = Running()
         self.chunked_prefill_size, self.page_size = self.device.chunk, 1
+        self.truncation_align_size: int | None = None
         self.chunked_req: Req | None = None
         self.served: dict[Req, Served] = {}
         self.service: dict[str, float] = defaultdict(float)
@@ -170,7 +171,9 @@ class Engine:
                 running_batch.batch_is_full = True
                 break
             req.init_next_round_input(self.cache)
-            result = adder.add_one_req(req, self.chunked_req is not None, None)
+            result = adder.add_one_req(
+                req, self.chunked_req is not None, self.truncation_align_size
+            )
             if result != AddReqResult.CONTINUE:
                 running_batch.batch_is_full = result == AddReqResult.NO_TOKEN
                 break

@@ -65,6 +65,11 @@ class Account:
         gets it for a whole prompt."""
         return self.counter + self.promised * self.rate
 
+    def lift(self, floor: float) -> None:
+        """Absence saves nothing up. Who only gave way has not been away: what its prompt is still
+        to take counts, or each time would put it behind again."""
+        self.counter = max(self.counter, floor - self.promised * self.rate)
+
     def __lt__(self, other: Account) -> bool:
         """For heaps, where entries with equal keys are one account's, new and outdated."""
         return False
@@ -123,13 +128,14 @@ class Ledger:
         The scheduler appends to its queue and filters it, so they are its end.
         """
         first = len(waiting)
-        while first and not self._waits(waiting[first - 1]):
+        while first and not self.waits(waiting[first - 1]):
             first -= 1
         if self.waiting + len(waiting) - first < len(waiting):
-            return [req for req in waiting if not self._waits(req)]
+            return [req for req in waiting if not self.waits(req)]
         return waiting[first:]
 
-    def _waits(self, req: Req) -> bool:
+    def waits(self, req: Req) -> bool:
+        """Whether it has a ticket to wait."""
         ticket = self.tickets.get(req)
         return ticket is not None and ticket.waiting
 

@@ -63,6 +63,8 @@ def next_prefill(
     if running_batch.batch_is_full and policy.news(waiting):
         running_batch.batch_is_full = False
     begun: Req | None = scheduler.chunked_req
+    if begun is None and running_batch.batch_is_full:
+        return plan()  # nobody is looked at
     if begun is not None and _can_wait(begun) and policy.overtakes(waiting, begun):
         scheduler.chunked_req = None
         _put_back(begun, release)
@@ -79,12 +81,18 @@ def _smaller_step(scheduler: Any, policy: FairPolicy) -> Iterator[None]:
     full: int | None = scheduler.chunked_prefill_size
     here = [*scheduler.waiting_queue[:2], *filter(None, [scheduler.chunked_req])]
     if full and len(here) == 1 and policy.knows_others(here[0]) and policy.takes(here[0], 2 * full):
-        page: int = scheduler.page_size
-        scheduler.chunked_prefill_size = max(page, full // PART // page * page)
+        scheduler.chunked_prefill_size = _part(full, scheduler)
     try:
         yield
     finally:
         scheduler.chunked_prefill_size = full
+
+
+def _part(full: int, scheduler: Any) -> int:
+    """Whole pages, and whole tiles where a prompt may be cut at nothing else: with less it would
+    never begin."""
+    unit: int = scheduler.truncation_align_size or scheduler.page_size
+    return min(full, max(unit, full // PART // unit * unit))
 
 
 def _can_wait(req: Req) -> bool:
@@ -95,8 +103,11 @@ def _can_wait(req: Req) -> bool:
 
 def _put_back(req: Req, release: Callable[[Req], None]) -> None:
     """As if it had never been taken out. Chunks whose results are still to come in are counted
-    on, or the last chunk's would not be told from theirs."""
-    launched = req.inflight_middle_chunks
+    on, or the last chunk's would not be told from theirs. It waits from now on: upstream ends
+    what waits for too long, and this was computed meanwhile."""
+    launched, retractions = req.inflight_middle_chunks, req.retraction_count
     release(req)
     req.reset_for_retract()
     req.inflight_middle_chunks, req.is_retracted = launched, False
+    req.retraction_count = retractions
+    req.time_stats.set_wait_queue_entry_time()

@@ -45,8 +45,9 @@ class FairPolicy(SchedulePolicy):
         self._without: Account | None = None  # who has no turn in this round
 
     def news(self, waiting: Sequence[Req]) -> bool:
-        """Whether somebody has come since the last round."""
-        return bool(self.ledger.newcomers(waiting))
+        """Whether somebody has come since the books were last brought up to date. The last of
+        the queue tells: while nobody can run, newcomers pile up before it."""
+        return bool(waiting) and not self.ledger.waits(waiting[-1])
 
     def knows_others(self, req: Req) -> bool:
         """Whether anybody but its user has been here."""
@@ -132,7 +133,7 @@ class FairPolicy(SchedulePolicy):
         for req in newcomers:
             account = ledger.account_of(req)
             if not account.waiting:
-                account.counter = max(account.counter, self._floor())
+                account.lift(self._floor())
             self._add(ledger.enter(req))
         for account in ledger.settle():
             self._add_turn(account)
@@ -172,7 +173,7 @@ class FairPolicy(SchedulePolicy):
 
     @abstractmethod
     def _floor(self) -> float:
-        """The counter that an account has at least when its first request comes to wait."""
+        """What is due at least from an account when its first request comes to wait."""
 
     @abstractmethod
     def _choose(self) -> Ticket | None:
