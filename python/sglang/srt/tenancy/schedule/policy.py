@@ -177,8 +177,8 @@ class FairPolicy(SchedulePolicy):
 
     @abstractmethod
     def _choose(self) -> Ticket | None:
-        """Whose turn it is, but not ``_without``'s; None where nobody else waits. Changes
-        nothing."""
+        """Whose turn it is, but not ``_without``'s; None where nobody else has one. Asked twice,
+        it answers the same."""
 
     @abstractmethod
     def _add(self, ticket: Ticket) -> None:
