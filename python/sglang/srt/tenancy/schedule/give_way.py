@@ -67,7 +67,7 @@ def next_prefill(
         return plan()  # nobody is looked at
     if begun is not None and _can_wait(begun) and policy.overtakes(waiting, begun):
         scheduler.chunked_req = None
-        _put_back(begun, release)
+        _requeue(begun, release)
         scheduler.waiting_queue.append(begun)
         with policy.without(begun):
             return plan()
@@ -101,7 +101,7 @@ def _can_wait(req: Req) -> bool:
     return req.cache_protected_len == computed and not req.return_logprob and req.session is None
 
 
-def _put_back(req: Req, release: Callable[[Req], None]) -> None:
+def _requeue(req: Req, release: Callable[[Req], None]) -> None:
     """As if it had never been taken out. Chunks whose results are still to come in are counted
     on, or the last chunk's would not be told from theirs. It waits from now on: upstream ends
     what waits for too long, and this was computed meanwhile."""

@@ -8,6 +8,7 @@ depend on what the last one cost, and a round costs nothing for those that only 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,12 +21,14 @@ from sglang.srt.managers.schedule_policy import (
 )
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.schedule.accounts import Account, Ledger, Prices, Ticket
-from sglang.srt.tenancy.user_id import account_name
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
     from sglang.srt.managers.schedule_policy import PrefillAdder
     from sglang.srt.tenancy.options import TenantOptions
+
+# Turns after which a user who had one counts as gone.
+LATELY = 64
 
 
 class FairPolicy(SchedulePolicy):
@@ -43,6 +46,7 @@ class FairPolicy(SchedulePolicy):
         self.ledger = Ledger(Prices.of(options), weights)
         self._last: Account | None = None  # whose request was the last to leave the queue
         self._without: Account | None = None  # who has no turn in this round
+        self._lately: deque[Account] = deque(maxlen=LATELY)  # whose turns were the last
 
     def news(self, waiting: Sequence[Req]) -> bool:
         """Whether somebody has come since the books were last brought up to date. The last of
@@ -50,9 +54,9 @@ class FairPolicy(SchedulePolicy):
         return bool(waiting) and not self.ledger.waits(waiting[-1])
 
     def knows_others(self, req: Req) -> bool:
-        """Whether anybody but its user has been here."""
-        accounts = self.ledger.accounts
-        return len(accounts) > (account_name(req.user_id) in accounts)
+        """Whether one of the last turns was not its user's."""
+        account = self.ledger.account_of(req)
+        return any(other is not account for other in self._lately)
 
     def takes(self, req: Req, step: int) -> bool:
         """Whether its prompt takes more than one step of so many tokens."""
@@ -87,6 +91,7 @@ class FairPolicy(SchedulePolicy):
         return tokens
 
     def _room(self, req: Req) -> int:
+        """Tokens that it takes up; after ``_work``, which matches it."""
         return req.seqlen - len(req.prefix_indices) + _answer(req)
 
     @contextmanager
@@ -147,7 +152,7 @@ class FairPolicy(SchedulePolicy):
         return None if ticket is None or self._would_delay(ticket, adder) else ticket
 
     def _before(self, begun: Ticket) -> Ticket:
-        """Who goes before a prompt that has begun and is back in the queue, or else itself."""
+        """Who goes before one that has begun, or run, and is back in the queue; or else itself."""
         with self.without(begun.req):
             other = self._choose()
         return begun if other is None or not self._goes_before(other, begun) else other
@@ -168,6 +173,7 @@ class FairPolicy(SchedulePolicy):
         if adder.can_run_list and adder.can_run_list[-1] is ticket.req:
             self.ledger.admit(ticket)
             self._last = ticket.account
+            self._lately.append(ticket.account)
         else:
             passed.append(ticket)
 
