@@ -79,6 +79,7 @@ class Account:
 class Ticket:
     """One request. ``arrival``: its number in the order of coming.
 
+    ``whole``: tokens of its prompt once it is admitted, ``found``: those that were cached then.
     ``prompt`` and ``outputs``: tokens it was charged for, the prompt's from its first one on.
     ``rank``: the policy's own.
     """
@@ -88,6 +89,7 @@ class Ticket:
     arrival: int
     waiting: bool = True
     admitted: bool = False
+    whole: int = 0
     found: int = 0
     prompt: int = 0
     outputs: int = 0
@@ -180,10 +182,10 @@ class Ledger:
         account.last_turn = self._turns
         if not ticket.admitted:  # else it is back: nobody pays twice
             ticket.admitted = True
-            prompt = len(req.origin_input_ids)
-            ticket.found = ticket.prompt = min(len(req.prefix_indices), prompt)
+            ticket.whole = len(req.origin_input_ids)
+            ticket.found = ticket.prompt = min(len(req.prefix_indices), ticket.whole)
             account.counter += ticket.prompt * self.prices.cached / account.weight
-            account.promised += prompt - ticket.prompt
+            account.promised += ticket.whole - ticket.prompt
         self._charge_prompt(ticket)
 
     def _stop_waiting(self, ticket: Ticket) -> None:
@@ -198,7 +200,8 @@ class Ledger:
         which less is due."""
         ended: list[Ticket] = []
         for req, ticket in self._running.items():
-            self._charge_prompt(ticket)
+            if ticket.prompt < ticket.whole:
+                self._charge_prompt(ticket)
             produced = len(req.output_ids) - ticket.outputs
             if produced > 0:
                 ticket.outputs += produced
@@ -215,7 +218,7 @@ class Ledger:
         chunk = ticket.req.extend_range
         if chunk is None:
             return
-        computed = min(chunk.end, len(ticket.req.origin_input_ids)) - ticket.prompt
+        computed = min(chunk.end, ticket.whole) - ticket.prompt
         if computed > 0:
             account = ticket.account
             ticket.prompt += computed
@@ -225,7 +228,7 @@ class Ledger:
     def _close(self, ticket: Ticket) -> bool:
         """Nobody owes for chunks of a prompt that an abort has left uncomputed."""
         del self.tickets[ticket.req]
-        rest = len(ticket.req.origin_input_ids) - ticket.prompt if ticket.admitted else 0
+        rest = ticket.whole - ticket.prompt
         ticket.account.promised -= rest
         return rest > 0
 

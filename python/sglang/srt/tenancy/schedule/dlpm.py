@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Up to this many waiting requests each round matches all of them, as upstream's lpm does.
 EXACT = 128
 # Above, this many a round, in turn; the others keep the length they were last found with.
-MATCHES = 4
+MATCHES = 3
 
 Rank = tuple[float, int, Ticket]  # minus the matched tokens, arrival
 Turn = tuple[float, int, Account]  # the same of its best request

@@ -85,7 +85,7 @@ class FairPolicy(SchedulePolicy):
         """Tokens of its prompt that no tier of the cache had when it began, or has now."""
         ticket = self.ledger.tickets.get(req)
         if ticket is not None and ticket.admitted:
-            return len(req.origin_input_ids) - ticket.found
+            return ticket.whole - ticket.found
         match_prefix_for_req(self.tree_cache, req, include_req=True)
         tokens: int = req.seqlen - req.num_matched_prefix_tokens
         return tokens
