@@ -93,11 +93,10 @@ def first_token(requests: Sequence[Served]) -> dict[str, float | None]:
 def slowdown(together: Sequence[Served], alone: Sequence[Served]) -> float | None:
     """Mean seconds from asking to the last token, over the same when nobody else is served."""
     taken = [
-        [r.finished - r.ask.at if r.finished >= 0 else math.inf for r in requests]
+        float(np.mean([r.finished - r.ask.at if r.finished >= 0 else math.inf for r in requests]))
         for requests in (together, alone)
     ]
-    ratio = float(np.mean(taken[0]) / np.mean(taken[1]))
-    return ratio if math.isfinite(ratio) else None
+    return taken[0] / taken[1] if all(map(math.isfinite, taken)) else None
 
 
 def hit_rate(requests: Sequence[Served]) -> float:
