@@ -312,10 +312,7 @@ class PlainDeficit(DeficitLongestPrefixMatch):
         ]
         if not here:
             return None
-        out = self._without
         while not any(t.account.due < self._level for t in here):
-            if out is not None and out.waiting and out.due < self._level:
-                return None
             self._level += self._quantum
         able = [t for t in here if t.account.due < self._level]
         return min(able, key=lambda t: (t.rank[0], t.arrival))

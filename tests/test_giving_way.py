@@ -12,7 +12,6 @@ from fair_service.record import Ask
 
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.tenancy.schedule import give_way
-from sglang.srt.tenancy.schedule.dlpm import DeficitLongestPrefixMatch
 from sglang.srt.tenancy.schedule.policy import FairPolicy
 
 FAIR = ["vtc", "dlpm"]
@@ -157,19 +156,6 @@ def test_turns_do_not_go_to_and_fro(policy: str, seed: int) -> None:
     assert put_back < len(engine.served)
     assert isinstance(engine.policy, FairPolicy)
     assert sum(account.promised for account in engine.policy.ledger.accounts.values()) == 0
-
-
-def test_nobody_gets_a_quantum_while_who_gave_way_has_some_left() -> None:
-    engine, long, _ = behind_a_long_prompt("dlpm", "victim", 20)
-    policy = engine.policy
-    assert isinstance(policy, DeficitLongestPrefixMatch)
-    accounts = policy.ledger.accounts
-    accounts["noisy"].counter, accounts["victim"].counter = 0.0, 2.0 * LONG
-    policy._level = 1.5 * LONG  # only noisy is below
-    ask(engine, "victim", 20)
-    engine.step()
-    assert engine.chunked_req is long
-    assert policy._level == 1.5 * LONG
 
 
 @pytest.mark.parametrize("policy", FAIR)

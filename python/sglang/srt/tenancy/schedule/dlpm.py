@@ -119,11 +119,7 @@ class DeficitLongestPrefixMatch(FairPolicy):
         return None
 
     def _refill(self) -> bool:
-        """Raise the level until somebody who waits is below it. False where nobody waits, or
-        only those do who have to wait for who has no turn in this round: it is below still."""
-        out = self._without
-        if out is not None and out.waiting and out.due < self._level:
-            return False
+        """Raise the level until somebody who waits is below it. False where nobody waits."""
         spent = [a for a in self._spent if a is not self._without and _best(a) is not None]
         self._spent.clear()
         if not spent:

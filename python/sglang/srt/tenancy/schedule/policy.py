@@ -183,8 +183,8 @@ class FairPolicy(SchedulePolicy):
 
     @abstractmethod
     def _choose(self) -> Ticket | None:
-        """Whose turn it is, but not ``_without``'s; None where nobody else has one. Asked twice,
-        it answers the same."""
+        """Whose turn it is, but not ``_without``'s; None where nobody else waits. Changes
+        nothing."""
 
     @abstractmethod
     def _add(self, ticket: Ticket) -> None:
