@@ -12,7 +12,8 @@ from fair_service.record import Ask
 
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.tenancy.schedule import give_way
-from sglang.srt.tenancy.schedule.policy import FairPolicy
+from sglang.srt.tenancy.schedule.policy import LATELY, FairPolicy
+from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
 
 FAIR = ["vtc", "dlpm"]
 STEP = 64
@@ -197,6 +198,53 @@ def test_the_only_user_gets_full_steps() -> None:
     long = ask(engine, "noisy", LONG)
     engine.step()
     assert len(long.prefix_indices) == STEP
+
+
+def test_who_has_long_gone_is_not_waited_for() -> None:
+    engine = engine_of("vtc")
+    ask(engine, "victim", 1)
+    to_the_end(engine)
+    for _ in range(LATELY):
+        ask(engine, "noisy", 1)
+        to_the_end(engine)
+    long = ask(engine, "noisy", LONG)
+    engine.step()
+    assert len(long.prefix_indices) == STEP
+
+
+def test_what_comes_back_is_queued_by_age() -> None:
+    engine = engine_of("vtc")
+    reqs = [ask(engine, "noisy", 10) for _ in range(4)]
+    policy = engine.policy
+    assert isinstance(policy, VirtualTokenCounter)
+    policy.overtakes(engine.waiting_queue, reqs[0])
+    (queue,) = [account.queue for account in policy.ledger.accounts.values()]
+    tickets = list(queue)
+    queue.clear()
+    for number in (3, 1, 0, 2):
+        policy._add(tickets[number])
+    assert list(queue) == tickets
+
+
+def test_books_are_opened_once_a_round() -> None:
+    """Also in a round that asks first whether somebody goes before what has begun."""
+    engine = engine_of("dlpm")
+    ask(engine, "noisy", LONG)
+    engine.step()
+    ask(engine, "other", 2 * LONG)
+    opened = 0
+    assert isinstance(engine.policy, FairPolicy)
+    original = engine.policy._open
+
+    def counted(waiting: Any) -> None:
+        nonlocal opened
+        opened += 1
+        original(waiting)
+
+    engine.policy._open = counted  # type: ignore[method-assign]
+    for rounds in range(1, 4):
+        engine.step()
+        assert opened == rounds
 
 
 def test_what_fits_a_step_is_computed_in_one() -> None:

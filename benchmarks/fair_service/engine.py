@@ -151,9 +151,9 @@ class Engine:
             self._release(req, insert=False)
             self._queued[account_name(req.user_id)] += 1
 
-        return next_prefill(Engine._plan, self, running_batch=self.running_batch, release=release)[
-            0
-        ]
+        running = self.running_batch
+        batch, _ = next_prefill(Engine._plan, self, running_batch=running, release=release)
+        return list(batch)
 
     def _plan(self, running_batch: Running) -> tuple[list[Req], Running]:
         """The scheduler's _get_new_batch_prefill_raw, as far as it concerns one device."""
@@ -251,9 +251,8 @@ class Engine:
             req.kv_committed_len += 1
             self._produce(req)
         left = [req for req in reqs if req.finished_reason is None]
-        self.running_batch.batch_is_full = self.running_batch.batch_is_full and len(left) == len(
-            reqs
-        )
+        if len(left) < len(reqs):
+            self.running_batch.batch_is_full = False
         self.running_batch.reqs = left
 
     def _room_for(self, tokens: int) -> bool:

@@ -65,14 +65,17 @@ def next_prefill(
     begun: Req | None = scheduler.chunked_req
     if begun is None and running_batch.batch_is_full:
         return plan()  # nobody is looked at
-    if begun is not None and _can_wait(begun) and policy.overtakes(waiting, begun):
-        scheduler.chunked_req = None
-        _requeue(begun, release)
-        scheduler.waiting_queue.append(begun)
-        with policy.without(begun):
+    try:
+        if begun is not None and _can_wait(begun) and policy.overtakes(waiting, begun):
+            scheduler.chunked_req = None
+            _requeue(begun, release)
+            waiting.append(begun)
+            with policy.without(begun):
+                return plan()
+        with _smaller_step(scheduler, policy):
             return plan()
-    with _smaller_step(scheduler, policy):
-        return plan()
+    finally:
+        policy.close()
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class FairPolicy(SchedulePolicy):
         self._last: Account | None = None  # whose request was the last to leave the queue
         self._without: Account | None = None  # who has no turn in this round
         self._lately: deque[Account] = deque(maxlen=LATELY)  # whose turns were the last
+        self._is_open = False  # whether the books are up to date for this round
 
     def news(self, waiting: Sequence[Req]) -> bool:
         """Whether somebody has come since the books were last brought up to date. The last of
@@ -68,6 +69,7 @@ class FairPolicy(SchedulePolicy):
         if not waiting:
             return False
         self._open(waiting)
+        self._is_open = True
         ticket, other = self._choose(), self.ledger.tickets.get(begun)
         if ticket is None or other is None:  # the prompt has been aborted
             return False
@@ -98,6 +100,7 @@ class FairPolicy(SchedulePolicy):
     def without(self, req: Req) -> Iterator[None]:
         """A round in which no turn is of this request's user."""
         account = self._without = self.ledger.account_of(req)
+        self._is_open = False
         try:
             yield
         finally:
@@ -110,7 +113,8 @@ class FairPolicy(SchedulePolicy):
         One that the scheduler passes over is not offered again in this round. Leaving the
         loop ends the generator, which books the last turn.
         """
-        self._open(waiting)
+        if not self._is_open:
+            self._open(waiting)
         passed: list[Ticket] = []
         ticket: Ticket | None = None
         try:
@@ -122,6 +126,10 @@ class FairPolicy(SchedulePolicy):
                 self._end_turn(ticket, adder, passed)
             for ticket in reversed(passed):
                 self._put_back(ticket)
+
+    def close(self) -> None:
+        """The round is over."""
+        self._is_open = False
 
     def _open(self, waiting: Sequence[Req]) -> None:
         """Bring the books up to date.
@@ -183,8 +191,8 @@ class FairPolicy(SchedulePolicy):
 
     @abstractmethod
     def _choose(self) -> Ticket | None:
-        """Whose turn it is, but not ``_without``'s; None where nobody else waits. Changes
-        nothing."""
+        """Whose turn it is, but not ``_without``'s; None where nobody else waits. Asked twice, it
+        answers the same."""
 
     @abstractmethod
     def _add(self, ticket: Ticket) -> None:

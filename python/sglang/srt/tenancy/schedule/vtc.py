@@ -9,7 +9,9 @@ wait all the time, the one who got more got at most
 
 from __future__ import annotations
 
+from bisect import insort
 from heapq import heappop, heappush, heapreplace
+from operator import attrgetter
 from typing import Any
 
 from sglang.srt.tenancy.schedule.accounts import Account, Ticket
@@ -52,12 +54,11 @@ class VirtualTokenCounter(FairPolicy):
         return None
 
     def _add(self, ticket: Ticket) -> None:
-        account = ticket.account
-        head = _head(account)
-        if head is not None and ticket.arrival < head.arrival:
-            account.queue.appendleft(ticket)  # it is back
+        account, queue = ticket.account, ticket.account.queue
+        if queue and ticket.arrival < queue[-1].arrival:
+            insort(queue, ticket, key=attrgetter("arrival"))  # it is back
         else:
-            account.queue.append(ticket)
+            queue.append(ticket)
         if account.turn is None:
             self._add_turn(account)
 
