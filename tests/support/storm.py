@@ -47,7 +47,8 @@ def storm(asker: Asker, seed: int, pool: int, *, users: int = 12) -> list[Exchan
 
     Conversations go on below one of two documents, with other users' words in them; outputs
     differ in length, so requests end while others are admitted. Every other round somebody asks
-    for all that the device can hold (``pool`` tokens), so that the next finds the host.
+    for all that the device can hold (``pool`` tokens), so that the next finds the host. The last
+    surely does: one who shares nothing comes back, alone.
     """
     rng = random.Random(seed)
     documents = [fresh_prompt(rng.randrange(60, 260)) for _ in range(2)]
@@ -62,16 +63,22 @@ def storm(asker: Asker, seed: int, pool: int, *, users: int = 12) -> list[Exchan
                 user.talk = document
             user.talk += _tail(rng, crowd)
             asks.append(_Ask(user, user.talk, rng.randrange(1, 60)))
-        asks += [_Ask(crowd[1], document, 2)] * 4  # the same again and again
+        asks += [_Ask(crowd[1], document, 2)] * 6  # the same again and again
         if number % 2:
-            asks.append(_Ask(_User(fresh_user("noisy"), "", None), fresh_prompt(pool - 60), 2))
+            asks.append(_flood(pool))
         with ThreadPoolExecutor(len(asks)) as threads:
             replies = list(threads.map(lambda ask: ask.send(asker), asks))
-        for ask, reply in zip(asks, replies, strict=True):
-            exchanges.append(Exchange(ask.prompt, reply))
+        exchanges += map(Exchange, (ask.prompt for ask in asks), replies)
         for user, ask, reply in zip(crowd, asks, replies, strict=False):
             user.talk = ask.prompt + reply["text"]
+    comes_back = _Ask(_User(fresh_user(), "", None), fresh_prompt(200), 20)
+    for ask in (comes_back, _flood(pool), comes_back):
+        exchanges.append(Exchange(ask.prompt, ask.send(asker)))
     return exchanges
+
+
+def _flood(pool: int) -> _Ask:
+    return _Ask(_User(fresh_user("noisy"), "", None), fresh_prompt(pool - 60), 2)
 
 
 def _tail(rng: random.Random, crowd: list[_User]) -> str:
