@@ -7,10 +7,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import aiohttp
+from serving.connection import Connection
+from typing_extensions import Self
 
 from fair_service.record import Ask, Served
 
@@ -71,39 +72,23 @@ class Speech:
         return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-class Endpoint:
+class Endpoint(Connection):
     """One server. To be used in an ``async with`` statement. ``url``: with or without /v1."""
 
     def __init__(self, url: str, speech: Speech | None = None) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
+        bare = url.rstrip("/").removesuffix("/v1")
+        super().__init__(bare, aiohttp.ClientTimeout(total=None, connect=30))
         self.speech = speech or Speech()
-        self._session: aiohttp.ClientSession | None = None
         self._model = ""
 
-    async def __aenter__(self) -> Endpoint:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, connect=30),
-        )
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
         try:
             self._model = await self._first_model()
         except BaseException:
-            await self._session.close()
+            await self.http.close()
             raise
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.http.close()
-
-    @property
-    def http(self) -> aiohttp.ClientSession:
-        assert self._session is not None, "the endpoint lives only inside its with statement"
-        return self._session
 
     async def _first_model(self) -> str:
         headers = self.speech.headers("*")

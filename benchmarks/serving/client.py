@@ -7,10 +7,11 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import aiohttp
+
+from serving.connection import Connection
 
 Prompt = Sequence[int] | str
 
@@ -48,34 +49,12 @@ class Answer:
         return self.done_at - self.total + self.ttft
 
 
-class Client:
+class Client(Connection):
     """Sends requests to one server. To be used in an ``async with`` statement."""
 
     def __init__(self, url: str, admin_key: str | None = None) -> None:
-        self.url = url
+        super().__init__(url, aiohttp.ClientTimeout(total=REQUEST_SECONDS))
         self._admin = {"Authorization": f"Bearer {admin_key}"} if admin_key else {}
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Client:
-        self._session = aiohttp.ClientSession(
-            self.url,
-            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
-            connector=aiohttp.TCPConnector(limit=0),
-        )
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.http.close()
-
-    @property
-    def http(self) -> aiohttp.ClientSession:
-        assert self._session is not None, "the client lives only inside its with statement"
-        return self._session
 
     async def ask(
         self,
@@ -95,7 +74,7 @@ class Client:
         started = time.perf_counter()
         first: float | None = None
         last = b""
-        async with self.http.post("/generate", json=body, headers=headers) as response:
+        async with self.http.post(f"{self.url}/generate", json=body, headers=headers) as response:
             if response.status != 200:
                 raise Refused(response.status, await response.text())
             if accepted is not None:
@@ -129,7 +108,7 @@ class Client:
         """Empty the cache on all tiers. Raises Refused where the server stays busy."""
         deadline = time.monotonic() + FLUSH_SECONDS
         while True:
-            async with self.http.post("/flush_cache", headers=self._admin) as response:
+            async with self.http.post(f"{self.url}/flush_cache", headers=self._admin) as response:
                 if response.status == 200:
                     return
                 # Refused while the last request is being cleaned up after.
@@ -139,7 +118,7 @@ class Client:
 
     async def tenant_stats(self) -> dict[str, Any] | None:
         """What operators see of owners and promotions; None from a server that has no such."""
-        async with self.http.get("/tenant/stats", headers=self._admin) as response:
+        async with self.http.get(f"{self.url}/tenant/stats", headers=self._admin) as response:
             return dict(await response.json()) if response.status == 200 else None
 
     async def verdicts_are_in(self) -> None:
@@ -149,7 +128,9 @@ class Client:
         """
         deadline = time.monotonic() + VERDICT_SECONDS
         while True:
-            async with self.http.get("/tenant/detector", headers=self._admin) as response:
+            async with self.http.get(
+                f"{self.url}/tenant/detector", headers=self._admin
+            ) as response:
                 if response.status != 200:
                     raise Refused(response.status, await response.text())
                 stats = (await response.json())["detector"]
@@ -160,7 +141,7 @@ class Client:
             await asyncio.sleep(0.02)
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        async with self.http.post(path, json=body) as response:
+        async with self.http.post(self.url + path, json=body) as response:
             if response.status != 200:
                 raise Refused(response.status, await response.text())
             return await response.json()
