@@ -3,7 +3,7 @@
     python benchmarks/detector.py [--items 5000] [--seed 1] [--pairs 160] [--model DIR]
                                   [--out benchmarks/results]
 
-Writes detector.json and detector.png. The texts are those of detector_texts.py; what a request
+Writes detector.json and detector.png. The texts are those of labelled_texts; what a request
 pays is measured by detector_latency.py.
 """
 
@@ -23,7 +23,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from detector_latency import FIELDS, PROMPT, first_tokens, processor
-from detector_texts import Text, Writer
+from labelled_texts.texts import Text, labelled_texts
 from serving.machine import describe
 from serving.server import RULES, Model, running
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path(".models/tiny"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    texts = Writer(options.seed).texts(options.items)
+    texts = labelled_texts(options.items, options.seed)
     results: dict[str, Any] = {
         "machine": describe() | {"python": platform.python_version()},
         "seed": options.seed,

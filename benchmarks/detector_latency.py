@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import psutil
-from detector_texts import EN_FILL
+from labelled_texts.harmless import EN_FILL
 from serving.client import Client
 from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Every scenario of fair service and VTC's suites, on a modelled device (4 minutes on one core).
+"""Every scenario of fair service and VTC's suites, on a modelled device (3 minutes on two cores).
 
     python benchmarks/replay.py [--policies fcfs lpm vtc dlpm] [--scenarios NAME...] [--out FILE]
 

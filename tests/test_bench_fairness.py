@@ -9,6 +9,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,18 @@ def test_every_request_is_served_and_counted(url: str) -> None:
     assert outcomes(replies) == outcomes_of(len(asks), finished=len(asks))
     assert [r.served.produced for r in replies] == [ask.answer for ask in asks]
     assert all(r.served.ask.at < r.served.first_token <= r.served.finished for r in replies)
+
+
+@pytest.mark.server
+def test_who_has_computed_for_long_is_answered(url: str) -> None:
+    """The server has closed the idle connection, and nobody had time to hear of it."""
+
+    async def talk() -> None:
+        async with Endpoint(url) as endpoint:
+            time.sleep(6)
+            assert await endpoint.flush()
+
+    asyncio.run(talk())
 
 
 @pytest.mark.server

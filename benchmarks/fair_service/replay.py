@@ -6,6 +6,7 @@ Nothing here looks at a clock: the same seed gives the same figures on every mac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from fair_service.record import Scale, Scenario, Served
 from fair_service.scenarios import SCENARIOS, Writer
 from fair_service.service import Prices, by_user
 from fair_service.suites import WRITTEN, suite
+from fair_service.workers import Workers
 
 POLICIES = ("fcfs", "lpm", "dfs-weight", "vtc", "dlpm")
 # dfs-weight matches everybody who waits in each round: minutes where thousands do.
@@ -135,51 +137,63 @@ def replay_all(
     progress: Callable[[str], object] = lambda what: None,
 ) -> dict[str, Any]:
     """Every figure. ``scenarios``: names, empty is all; ``progress``: told after each run."""
-    quick = [policy for policy in policies if policy in QUICK]
-    in_suites = [policy for policy in policies if policy in SUITE]
+    quick = [Run(policy) for policy in policies if policy in QUICK]
+    in_suites = [Run(policy) for policy in policies if policy in SUITE]
     scale = scale_of()
-    return {
-        "device": {"scenarios": asdict(A10G_8B), "suites": asdict(A10G), "crowd": asdict(Device())},
-        "scale": asdict(scale),
-        "seed": SEED,
-        "scenarios": {
-            name: _scenario(scenario_of(name, scale), runs_of(name, policies), progress)
-            for name in scenarios or SCENARIOS
-        },
-        "suites": {name: _suite(suite(name), in_suites, progress) for name in WRITTEN},
-        "crowd": _crowd(quick, progress),
-    }
+    chosen = {name: scenario_of(name, scale) for name in scenarios or SCENARIOS}
+    with Workers(progress) as workers:
+        # What takes longest begins first.
+        many = _started(workers, crowd(CROWD, SEED), quick, Device())
+        alone = {
+            name: workers.start(f"{name}, alone", played_alone, scenario)
+            for name, scenario in chosen.items()
+        }
+        started = {
+            name: _started(workers, scenario, runs_of(name, policies), alone=alone[name].result())
+            for name, scenario in chosen.items()
+        }
+        suites = {
+            name: _started(workers, suite(name), in_suites, A10G, SUITE_PRICES) for name in WRITTEN
+        }
+        return {
+            "device": {
+                "scenarios": asdict(A10G_8B),
+                "suites": asdict(A10G),
+                "crowd": asdict(Device()),
+            },
+            "scale": asdict(scale),
+            "seed": SEED,
+            "scenarios": {name: part.result() for name, part in started.items()},
+            "suites": {name: part.result() for name, part in suites.items()},
+            "crowd": many.result(),
+        }
 
 
-def _scenario(
-    scenario: Scenario, runs: Sequence[Run], progress: Callable[[str], object]
-) -> dict[str, Any]:
-    alone = played_alone(scenario)
-    progress(f"{scenario.name}, alone")
-    found = {}
-    for run in runs:
-        found[run.name] = figures(scenario, run, alone=alone)
-        progress(f"{scenario.name}, {run.name}")
-    return {**_about(scenario), "policies": found}
+@dataclass(frozen=True)
+class _Started:
+    """A scenario whose runs are on their way."""
+
+    scenario: Scenario
+    figures: dict[str, Future[dict[str, Any]]]
+
+    def result(self) -> dict[str, Any]:
+        found = {name: future.result() for name, future in self.figures.items()}
+        return {**_about(self.scenario), "policies": found}
 
 
-def _suite(
-    scenario: Scenario, policies: Sequence[str], progress: Callable[[str], object]
-) -> dict[str, Any]:
-    found = {}
-    for policy in policies:
-        found[policy] = figures(scenario, Run(policy), A10G, prices=SUITE_PRICES)
-        progress(f"suite {scenario.name}, {policy}")
-    return {**_about(scenario), "policies": found}
+def _started(
+    workers: Workers,
+    scenario: Scenario,
+    runs: Sequence[Run],
+    device: Device = A10G_8B,
+    prices: Prices | None = None,
+    alone: dict[str, list[Served]] | None = None,
+) -> _Started:
+    def start(run: Run) -> Future[dict[str, Any]]:
+        what = f"{scenario.name}, {run.name}"
+        return workers.start(what, figures, scenario, run, device, prices=prices, alone=alone)
 
-
-def _crowd(policies: Sequence[str], progress: Callable[[str], object]) -> dict[str, Any]:
-    scenario = crowd(CROWD, SEED)
-    found = {}
-    for policy in policies:
-        found[policy] = figures(scenario, Run(policy), Device())
-        progress(f"{CROWD} users, {policy}")
-    return {**_about(scenario), "policies": found}
+    return _Started(scenario, {run.name: start(run) for run in runs})
 
 
 def _about(scenario: Scenario) -> dict[str, Any]:
