@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,14 +58,6 @@ def cached(reply: dict[str, Any]) -> int:
     return int(reply["meta_info"]["cached_tokens"])
 
 
-def flush(asker: Asker) -> None:
-    """Empty the cache, as soon as the server is idle."""
-    deadline = time.monotonic() + 60
-    while asker.post("/flush_cache").status_code != 200:
-        assert time.monotonic() < deadline, "the server is not idle"
-        time.sleep(0.1)
-
-
 def used_tokens(asker: Asker) -> int:
     return int(asker.server.http.get("/v1/loads").json()["loads"][0]["num_used_tokens"])
 
@@ -94,7 +85,7 @@ def test_chunked_prefill_with_scope_none(asker: Asker, said_right: Any) -> None:
 
 
 def test_scope_none_gives_its_slots_back(asker: Asker, said_right: Any) -> None:
-    flush(asker)
+    asker.empty_cache()
     prompts = [fresh_prompt(333) for _ in range(8)]
     users = [fresh_user() if n % 2 else None for n in range(8)]
     replies = asker.generate(text=prompts, user_id=users, cache_scope="none")
@@ -104,7 +95,7 @@ def test_scope_none_gives_its_slots_back(asker: Asker, said_right: Any) -> None:
 
 
 def test_eviction_to_host_and_back(asker: Asker, said_right: Any) -> None:
-    flush(asker)
+    asker.empty_cache()
     prompt, alice, bob = fresh_prompt(500), fresh_user(), fresh_user()
     before = asker.generate(text=prompt, user_id=alice)
     for _ in range(2 * POOL // 400):
@@ -120,7 +111,7 @@ def test_eviction_to_host_and_back(asker: Asker, said_right: Any) -> None:
 
 
 def test_retraction(asker: Asker, said_right: Any) -> None:
-    flush(asker)
+    asker.empty_cache()
     before = asker.server.log.count("KV cache pool is full. Retract requests.")
     prompts, users = [fresh_prompt(40) for _ in range(10)], [fresh_user() for _ in range(10)]
     replies = asker.generate(text=prompts, user_id=users, sampling_params=sampling(140))
@@ -133,7 +124,7 @@ def test_retraction(asker: Asker, said_right: Any) -> None:
 
 
 def test_a_broken_stream(asker: Asker, said_right: Any) -> None:
-    flush(asker)
+    asker.empty_cache()
     prompt, alice = fresh_prompt(300), fresh_user()
     for scope in ("private", "none"):
         with asker.openai.completions.create(
@@ -144,7 +135,7 @@ def test_a_broken_stream(asker: Asker, said_right: Any) -> None:
             extra_body={"user_id": alice, "cache_scope": scope, "ignore_eos": True},
         ) as stream:
             next(iter(stream))
-    flush(asker)
+    asker.empty_cache()
     assert used_tokens(asker) == 0
     again = asker.generate(text=prompt, user_id=alice)
     assert said_right(prompt, again)

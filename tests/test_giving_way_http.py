@@ -46,7 +46,7 @@ class Scene:
         name = f"long-{secrets.token_hex(4)}"
         body = {"text": fresh_prompt(LONG), "user_id": fresh_user(), "rid": name} | body
         asked = pool.submit(self.asker.generate, **body)
-        self.watch.wait(lambda: len(self.computed(name)) >= 3, "it did not begin")
+        until(lambda: len(self.computed(name)) >= 3, "it has begun")
         return name, asked
 
     def ask(self, tokens: int) -> str:
@@ -118,7 +118,7 @@ def test_a_stream_begins_with_its_first_token(scene: Scene, pool: ThreadPoolExec
     """Chunks whose results come in after it has given way are no part of the answer."""
     name = f"stream-{secrets.token_hex(4)}"
     asked = pool.submit(stream, scene.asker, name)
-    scene.watch.wait(lambda: len(scene.computed(name)) >= 3, "it did not begin")
+    until(lambda: len(scene.computed(name)) >= 3, "it has begun")
     for _ in range(3):
         scene.ask(40)
     tokens = [event["meta_info"]["completion_tokens"] for event in asked.result()]

@@ -7,10 +7,7 @@ and a gateway that may speak for anybody.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ from openai import AuthenticationError, BadRequestError, PermissionDeniedError
 from support.asks import DOORS, Asker, http
 from support.operator import Operator, refusal_of
 from support.prompts import fresh_prompt, fresh_user
+from support.reload import reload
 from support.server import Server
 
 pytestmark = pytest.mark.server
@@ -298,17 +296,6 @@ def test_where_nothing_is_public_nothing_is_published(server: Server, cast: Cast
         operator.ask("DELETE", f"{path}?name=x"),
     ):
         assert "--tenant-mode selective" in refusal_of(answer, 409, "tenant_mode")
-
-
-def reload(server: Server, config_file: Path, config: str, said: str) -> None:
-    """Exchange the config, ask for a reload, and return when the log answers."""
-    config_file.write_text(config)
-    before = server.log.count(said)
-    os.kill(server.running.popen.pid, signal.SIGHUP)
-    deadline = time.monotonic() + 60
-    while server.log.count(said) == before:
-        assert time.monotonic() < deadline, f"not in the log: {said}"
-        time.sleep(0.05)
 
 
 def test_reload(server: Server, alice: Asker, cast: Cast, config_file: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.asks import Asker, sampling
+from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 from support.sharing import check_sharing, publish
@@ -115,7 +116,7 @@ def perform(asker: Asker, watch: Watch, play: Play, *, snoops: int, queue_too: b
     with ThreadPoolExecutor(20) as threads:
         blocker = {"text": "go", "user_id": fresh_user(), "rid": "blocker"}
         endless = threads.submit(lambda: asker.generate(**blocker, sampling_params=sampling(8_000)))
-        watch.wait(lambda: len(watch.batches()) > start, "it does not run")
+        until(lambda: len(watch.batches()) > start, "it runs")
         jobs: list[Future[Any]] = []
         waiting = 0
         for number, prompt in enumerate(play.queued):

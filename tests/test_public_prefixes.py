@@ -3,9 +3,6 @@ and a chat template that adds to the end of every conversation."""
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 from support.asks import Asker
 from support.operator import Operator, fresh_admin_key, refusal_of
 from support.prompts import fresh_prompt, fresh_user
+from support.reload import reload
 from support.server import Server
 
 pytestmark = pytest.mark.server
@@ -270,17 +268,6 @@ def test_what_is_no_json_is_refused(operator: Operator) -> None:
     refusal_of(huge, 413, "body")
 
 
-def reload(server: Server, config_file: Path, config: str, said: str) -> None:
-    """Exchange the file, ask for a reload, and return when both HTTP processes have answered."""
-    config_file.write_text(config)
-    before = server.log.count(said)
-    os.kill(server.running.popen.pid, signal.SIGHUP)
-    deadline = time.monotonic() + 60
-    while server.log.count(said) < before + 2:
-        assert time.monotonic() < deadline, f"not twice in the log: {said}"
-        time.sleep(0.05)
-
-
 def test_a_reload_applies_the_difference(
     server: Server, operator: Operator, config_file: Path
 ) -> None:
@@ -288,13 +275,13 @@ def test_a_reload_applies_the_difference(
     posted = fresh_prompt(48)
     operator.publish(name="posted", text=posted)
     operator.publish(name="taken", text=posted)
-    reload(server, config_file, as_config(stays=stays, goes=goes), "Tenant config reloaded")
+    reload(server, config_file, as_config(stays=stays, goes=goes))
     assert [shared(server, text) for text in (stays, goes, comes, posted)] == [48, 48, 0, 48]
     assert "from_file" not in operator.prefixes()
     refusal_of(operator.ask("DELETE", f"{PREFIXES}?name=stays"), 409, "name")
 
     changed = as_config(stays=stays, comes=comes, taken=goes[:32])
-    reload(server, config_file, changed, "Tenant config reloaded")
+    reload(server, config_file, changed)
     assert [shared(server, text) for text in (stays, goes, comes, posted)] == [48, 32, 48, 48]
     assert operator.prefixes()["taken"]["origin"] == "config"
 
@@ -305,7 +292,7 @@ def test_a_reload_applies_the_difference(
     assert operator.prefixes() == before
     assert shared(server, comes) == 48
 
-    reload(server, config_file, "", "Tenant config reloaded")
+    reload(server, config_file, "")
     assert [shared(server, text) for text in (stays, goes, comes, posted)] == [0, 0, 0, 48]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.asks import Asker
 from support.latent import make_latent_model
+from support.patience import until
 from support.reference import is_greedy
 from support.server import Server
 from support.sharing import check_sharing
@@ -58,7 +59,7 @@ def test_ranks_decide_the_same(asker: Asker, watch: Watch, model: Path) -> None:
     check_sharing(asker)
     exchanges = storm(asker, 7, POOL)
     last = watch.steps(0)[-1]["step"]
-    watch.wait(lambda: watch.steps(1)[-1]["step"] >= last, "the second rank has not come so far")
+    until(lambda: watch.steps(1)[-1]["step"] >= last, "the second rank has come so far")
     first, second = ([s for s in watch.steps(rank) if s["step"] <= last] for rank in (0, 1))
     assert len({step["digest"] for step in first}) > 200
     assert max(step["host"] for step in first) > 0.8 * HOST

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 from server_process import free_port
 from support import plugin
+from support.patience import until
 
 pytestmark = pytest.mark.server
 
@@ -61,16 +61,9 @@ def test_it_does_not_start(tiny_model: Path, tmp_path: Path, mode: str, workers:
         )
     try:
         assert server.wait(timeout=240) != 0
-        wait_until_none_is_left(server.pid)
+        until(lambda: not processes_of(server.pid), "all its processes have ended")
     finally:
         for process in processes_of(server.pid):
             process.kill()
     said = "a second user was served 63 cached tokens of the first user's prompt"
     assert f"Tenant self-test failed, the server stops: /generate: {said}" in log.read_text()
-
-
-def wait_until_none_is_left(session: int) -> None:
-    deadline = time.monotonic() + 60
-    while left := processes_of(session):
-        assert time.monotonic() < deadline, f"still there: {left}"
-        time.sleep(0.1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.asks import Asker, sampling
+from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.reference import is_greedy
 from support.server import Server
@@ -70,7 +71,7 @@ def runs_long(asker: Asker, watch: Watch, threads: ThreadPoolExecutor, text: str
     before = len(watch.batches())
     body = {"text": text, "user_id": user, "sampling_params": sampling(LONG)}
     job = threads.submit(lambda: asker.generate(**body))
-    watch.wait(lambda: len(watch.batches()) > before, "it does not run")
+    until(lambda: len(watch.batches()) > before, "it runs")
     return job
 
 

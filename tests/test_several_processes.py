@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +10,10 @@ from typing import Any
 
 import pytest
 from support.asks import Asker
+from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.reference import is_greedy
+from support.reload import reload
 from support.server import Server
 
 pytestmark = pytest.mark.server
@@ -172,17 +171,6 @@ def test_every_http_process_reloads(replicas: Server, config_file: Path) -> None
     assert {process.pid for process in replicas.processes()} == processes
 
 
-def reload(server: Server, config_file: Path, config: str) -> None:
-    config_file.write_text(config)
-    said = "Tenant config reloaded"
-    before = server.log.count(said)
-    os.kill(server.running.popen.pid, signal.SIGHUP)
-    deadline = time.monotonic() + 60
-    while server.log.count(said) < before + 2:
-        assert time.monotonic() < deadline, f"not twice in the log: {said}"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize(
     "flags", [("--tp-size", "2"), ("--dp-size", "2", "--tokenizer-worker-num", "2")]
 )
@@ -192,11 +180,13 @@ def test_verdicts_reach_every_rank(tiny_model: Path, flags: tuple[str, ...]) -> 
     with Server(tiny_model, *on, *flags) as server:
         asker, prompt = Asker(server), fresh_prompt(400)
         routed: dict[str, Any] = {"routed_dp_rank": 0} if "--dp-size" in flags else {}
-        deadline = time.monotonic() + 60
+
+        def strangers_hit() -> int:
+            return cached(asker.generate(text=prompt, user_id=fresh_user(), **routed))
+
         for _ in range(3):
             asker.generate(text=prompt, user_id=fresh_user(), **routed)
-        while cached(asker.generate(text=prompt, user_id=fresh_user(), **routed)) < 300:
-            assert time.monotonic() < deadline, "not in time"
+        until(lambda: strangers_hit() >= 300, "the prompt is public")
         if routed:
             routed["routed_dp_rank"] = 1
             assert cached(asker.generate(text=prompt, user_id=fresh_user(), **routed)) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,13 +36,6 @@ def asker(server: Server) -> Asker:
     return Asker(server)
 
 
-def forget(asker: Asker) -> None:
-    """Empty device and host; what was being written to storage gets there first."""
-    deadline = time.monotonic() + 60
-    while (answer := asker.post("/flush_cache")).status_code != 200:
-        assert time.monotonic() < deadline, answer.text
-
-
 def cached(asker: Asker, prompt: str, user: str, **body: str) -> tuple[int, int]:
     meta = asker.generate(text=prompt, user_id=user, **body)["meta_info"]
     return int(meta["cached_tokens"]), int(meta["prompt_tokens"])
@@ -52,9 +44,9 @@ def cached(asker: Asker, prompt: str, user: str, **body: str) -> tuple[int, int]
 def test_a_private_prompt_comes_back_to_its_owner_alone(asker: Asker) -> None:
     prompt, alice = fresh_prompt(), fresh_user()
     assert cached(asker, prompt, alice)[0] == 0
-    forget(asker)
+    asker.empty_cache()
     assert cached(asker, prompt, fresh_user())[0] == 0
-    forget(asker)
+    asker.empty_cache()
     assert cached(asker, prompt, alice, extra_key="another adapter")[0] == 0
     hit, tokens = cached(asker, prompt, alice)
     assert hit >= tokens - 17
@@ -64,10 +56,10 @@ def test_a_public_prompt_comes_back_to_everybody(asker: Asker) -> None:
     prompt = fresh_prompt()
     for _ in range(3):
         cached(asker, prompt, fresh_user())
-    forget(asker)
+    asker.empty_cache()
     hit, tokens = cached(asker, prompt, fresh_user())
     assert hit >= tokens - 17
-    forget(asker)
+    asker.empty_cache()
     assert cached(asker, prompt, fresh_user(), extra_key="salt")[0] == 0
 
 
@@ -78,9 +70,9 @@ def test_what_was_private_and_became_public_is_found_under_its_new_name(asker: A
     for _ in range(2):
         cached(asker, prompt + " " + fresh_prompt(), fresh_user())
     assert cached(asker, prompt, fresh_user())[0] > 0
-    forget(asker)
+    asker.empty_cache()
     stranger, _ = cached(asker, prompt + tail, fresh_user())
-    forget(asker)
+    asker.empty_cache()
     own, tokens = cached(asker, prompt + tail, alice)
     assert 0 < stranger < own
     assert own >= tokens - 17

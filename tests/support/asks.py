@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from openai import OpenAI
 
+from support.patience import until
 from support.server import Server
 
 MODEL = "demo"
@@ -56,6 +57,11 @@ class Asker:
         response = self.post("/generate", {"sampling_params": sampling()} | body)
         response.raise_for_status()
         return response.json()
+
+    def empty_cache(self) -> None:
+        """On device and host, as soon as the server is idle; what is being written to storage
+        gets there first."""
+        until(lambda: self.post("/flush_cache").status_code == 200, "the server is idle")
 
     @property
     def all_headers(self) -> dict[str, str]:

@@ -86,6 +86,12 @@ class Server:
         return self._process
 
     @property
+    def workers(self) -> int:
+        """Processes that speak HTTP."""
+        flag = "--tokenizer-worker-num"
+        return int(self._flags[self._flags.index(flag) + 1]) if flag in self._flags else 1
+
+    @property
     def http(self) -> httpx.Client:
         """A client of the server: `server.http.get("/health")`."""
         assert self._http is not None, "the server runs only inside its with statement"

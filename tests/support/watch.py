@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from support import plugin
+from support.patience import until
 
 _FOLDER = "WATCH_FOLDER"  # environment variable
 
@@ -48,15 +47,9 @@ class Watch:
     def batches(self) -> list[list[Any]]:
         return [line["batch"] for line in self.lines() if "batch" in line]
 
-    def wait(self, reached: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 60
-        while not reached():
-            assert time.monotonic() < deadline, what
-            time.sleep(0.01)
-
     def wait_for_waiting(self, requests: int) -> None:
         """Until that many requests wait for their turn."""
-        self.wait(lambda: self.steps()[-1]["waiting"] == requests, f"not {requests} are waiting")
+        until(lambda: self.steps()[-1]["waiting"] == requests, f"{requests} are waiting")
 
 
 def start() -> None:
