@@ -13,13 +13,14 @@ import argparse
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
 from serving.client import Client
 from serving.machine import describe
-from serving.server import Model, running
+from serving.server import Mode, Model, running
 from sharing_cost.comparison import compare
 from sharing_cost.contenders import EVERYBODY
 from sharing_cost.picture import draw
@@ -31,6 +32,7 @@ from workloads.traces import TraceError, read
 
 SEED = 11
 ADMIN_KEY = "sk-benchmark"
+STARTING = 2  # servers at once; each keeps a core busy
 SETTINGS = (
     *("--max-total-tokens", "24576", "--enable-hierarchical-cache", "--hicache-ratio", "2"),
     *("--admin-api-key", ADMIN_KEY, "--log-level", "warning"),
@@ -97,13 +99,15 @@ def _load(names: list[str], traces: list[str], size: Size) -> dict[str, list[Req
 
 def _measure(load: dict[str, list[Request]], options: argparse.Namespace) -> dict[str, Any]:
     modes = {contender.mode.name: contender.mode for contender in EVERYBODY}
+    model, threads = Model(options.model), options.threads
     with ExitStack() as servers:
-        urls = {
-            name: servers.enter_context(
-                running(Model(options.model), mode, SETTINGS, threads=options.threads)
-            )
-            for name, mode in tqdm(modes.items(), desc="servers", disable=None)
-        }
+
+        def start(mode: Mode) -> str:
+            return servers.enter_context(running(model, mode, SETTINGS, threads=threads))
+
+        with ThreadPoolExecutor(STARTING) as starters:
+            started = starters.map(start, modes.values())
+            urls = dict(zip(modes, tqdm(started, desc="servers", disable=None), strict=True))
         return asyncio.run(_replay_all(urls, load))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 # The scripts are programs, not a package; the benchmarks use what they are made of.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -65,6 +66,9 @@ RULES = Mode(
 MODES = {mode.name: mode for mode in (UPSTREAM, SHARED, ISOLATED, SELECTIVE, RULES)}
 
 
+_MAKING = Lock()  # one model at a time, whoever starts servers side by side
+
+
 @dataclass(frozen=True)
 class Model:
     """A demo model of random weights; ``size`` as in scripts/demo_model.py.
@@ -77,7 +81,8 @@ class Model:
     size: str = "bench"
 
     def flags(self) -> list[str]:
-        demo_model.make_model(self.directory, self.size)
+        with _MAKING:
+            demo_model.make_model(self.directory, self.size)
         override = json.dumps({"vocab_size": VOCABULARY})
         flags = ["--model-path", str(self.directory), "--load-format", "dummy"]
         return [*flags, "--json-model-override-args", override, "--random-seed", "0"]
