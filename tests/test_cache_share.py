@@ -22,7 +22,7 @@ from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS
 
 POOL = 1000
 SMALL = CacheShares({"small": 0.1})
-POLICIES = ("write_through", "write_through_selective", "write_back")
+POLICIES = ("write_through", "write_through_selective")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -49,6 +49,7 @@ FLAGS = {
     "--is-embedding": [*ISOLATED, "--is-embedding"],
     "--disaggregation-mode prefill": [*ISOLATED, "--disaggregation-mode", "prefill"],
     "--enable-lmcache": [*ISOLATED, "--enable-lmcache"],
+    "--hicache-write-policy write_back": [*ON, "--hicache-write-policy", "write_back"],
 }
 
 

@@ -44,6 +44,8 @@ def test_the_tree_does_as_the_model_says() -> None:
         "loaded",
         "evictions",
         "over_share",
+        "late_verdicts",
+        "fetched",
     ):
         assert Plays.reached[event] > 5, (event, Plays.reached)
 

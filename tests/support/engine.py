@@ -32,7 +32,8 @@ from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.cache.node import Node, walk
 from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
-from sglang.srt.tenancy.ownership import Namespace, adopt
+from sglang.srt.tenancy.ownership import Namespace, adopt, namespace
+from support.storage import Storage
 from support.transfers import Streams
 
 LONGEST = 512  # tokens of a request
@@ -48,6 +49,9 @@ class Setting:
     device_tokens: int = 8192
     host_ratio: float = 2.0
     write_policy: str = "write_through"
+    overlap: bool = False  # batches are launched before the results of the last are looked at
+    storage: bool = False  # there is one that may be attached
+    prefetch_policy: str = "wait_complete"
     mode: str = "selective"
     public_users: int = 2
     epoch_requests: int = 1024
@@ -67,6 +71,8 @@ class Setting:
             hicache_io_backend="direct",
             hicache_mem_layout="layer_first",
             hicache_write_policy=self.write_policy,
+            hicache_storage_prefetch_policy=self.prefetch_policy,
+            disable_overlap_schedule=not self.overlap,
             enable_tenant_cache=self.ours,
             tenant_mode=self.mode,
             tenant_public_users=self.public_users,
@@ -99,6 +105,7 @@ class Task:
     hit: int = 0  # of those, found when it was last admitted
     decoding: bool = False
     returned: bool = False  # it was retracted
+    admissions: int = 0
 
     @property
     def user(self) -> str:
@@ -111,6 +118,14 @@ class Task:
     @property
     def running(self) -> bool:
         return self.req.kv is not None
+
+
+@dataclass
+class Batch:
+    """What the device reads while the scheduler goes on: rows as they were at the launch."""
+
+    rows: list[tuple[Task, int, torch.Tensor, list[int]]]  # task, its admissions, slots, stamps
+    arriving: set[int]  # slots whose bytes it waits for
 
 
 @dataclass
@@ -160,10 +175,13 @@ class Engine:
         self.cache = self._new_cache(params)
         self.streams: Streams | None = None
         if setting.host:
-            hold = setting.write_policy != "write_back"
-            self.streams = Streams(self.cache.cache_controller, hold_writes=hold)
+            self.streams = Streams(self.cache.cache_controller)
             atexit.unregister(self.cache.shutdown)  # it would keep every engine's memory
+        self.storage = Storage(self.cache) if setting.storage else None
         self.tasks: list[Task] = []
+        self.launched: list[Batch] = []  # the results of none of them were looked at
+        if setting.ours:
+            self.cache.device_frees.synchronize = self.complete
         self.loaded = 0  # tokens that came back from the host
         self._requests = 0
 
@@ -195,8 +213,25 @@ class Engine:
         """Match, as the scheduler does for whoever waits. Returns tokens on all tiers."""
         req = task.req
         req.init_next_round_input(self.cache)
-        self._check_stamps(req.prefix_indices, task.plain, req.full_untruncated_fill_ids)
+        tokens = req.full_untruncated_fill_ids
+        self._check_stamps(req.prefix_indices, task.plain, tokens)
+        if req.host_hit_length:
+            self._check_host_hit(req, stamps(task.plain, tokens))
         return len(req.prefix_indices) + req.host_hit_length
+
+    def _check_host_hit(self, req: Req, expected: list[int]) -> None:
+        """What is to be loaded back goes on where the device ends."""
+        node, parts = req.best_match_node, []
+        while node.value is None:
+            parts.append(node.host_value)
+            node = node.parent
+        slots = torch.cat(parts[::-1])
+        assert len(slots) == req.host_hit_length
+        start = len(req.prefix_indices)
+        pool = self.cache.cache_controller.mem_pool_host
+        unfinished = self.streams.unfinished()[1] if self.streams else set()
+        end = start + len(slots)
+        self._compare(pool.k_buffer[0], slots, expected[start:end], unfinished, "host match")
 
     def admit(self, task: Task) -> bool:
         """Match, lock, load back, and compute the first chunk. False where memory is short."""
@@ -234,6 +269,7 @@ class Engine:
         self.rows.write((req.req_pool_idx, slice(0, task.hit)), req.prefix_indices)
         task.computed = task.hit
         task.decoding = False
+        task.admissions += 1
         self._extend(task)
         return True
 
@@ -253,6 +289,7 @@ class Engine:
             self.cache.cache_unfinished_req(task.req)
             self._announce()
             task.decoding = True
+        self._processed()
 
     def has_room(self, tokens: int) -> bool:
         room: int = self.allocator.available_size() + self.cache.evictable_size()
@@ -275,11 +312,61 @@ class Engine:
         self.wait_for_loads()
         if task.running:
             self.release(task, insert=False)
+        elif self.setting.storage:
+            self.cache.release_aborted_request(task.req.rid)
         self.tasks.remove(task)
 
     def release(self, task: Task, *, insert: bool) -> None:
         release_kv_cache(task.req, self.cache, is_insert=insert)
         self._announce()
+        self._processed()
+
+    # Batches that run ahead
+
+    def launch(self) -> None:
+        """The scheduler launches a batch of all that run; after that it waits for the one before,
+        whose results it looks at next."""
+        unfinished = self.streams.unfinished()[0] if self.streams else set()
+        rows = []
+        for task in self.tasks:
+            if task.running:
+                slots = self.row(task)[: task.computed].clone()
+                stamp = stamps(task.plain, task.tokens[: task.computed])
+                rows.append((task, task.admissions, slots, stamp))
+        self.launched.append(Batch(rows, unfinished))
+        while len(self.launched) > 1:
+            self._complete_oldest()
+
+    def processed(self) -> None:
+        """The scheduler has looked at a batch's results."""
+        self.cache.device_frees.advance()
+
+    def complete(self) -> None:
+        """Wait for all that was launched."""
+        while self.launched:
+            self._complete_oldest()
+
+    def _complete_oldest(self) -> None:
+        self._check_batch(self.launched[0])
+        del self.launched[0]
+
+    def _check_batch(self, batch: Batch) -> None:
+        """Whoever still runs has read the right bytes, and nobody got their slots meanwhile. The
+        results of the others are thrown away."""
+        unfinished = self.streams.unfinished()[0] if self.streams else set()
+        free = set(torch.cat([self.allocator.free_pages, self.allocator.release_pages]).tolist())
+        for task, admission, slots, stamp in batch.rows:
+            if task.running and task.admissions == admission:
+                self._compare(
+                    self.kv.k_buffer[0], slots, stamp, batch.arriving & unfinished, "batch"
+                )
+                taken = free.intersection((slots[:: self.page] // self.page).tolist())
+                assert not taken, "slots that a launched batch reads were freed"
+
+    def _processed(self) -> None:
+        """Without overlap every step is a batch whose results are looked at when it is done."""
+        if self.setting.ours and not self.setting.overlap:
+            self.cache.device_frees.advance()
 
     def _extend(self, task: Task) -> None:
         req = task.req
@@ -333,6 +420,29 @@ class Engine:
             self.streams.finish_loads(loads)
             self.cache.check_hicache_events()
 
+    # Storage
+
+    def fetch(self, task: Task) -> None:
+        """Ask storage for the rest of a waiting prompt, as the scheduler does when it arrives."""
+        req, cache = task.req, self.cache
+        if not cache.enable_storage or req.rid in cache.ongoing_prefetch:
+            return
+        self.peek(task)
+        start = len(req.prefix_indices) + req.host_hit_length
+        fill = req.full_untruncated_fill_ids
+        rest = fill[start : req._compute_max_prefix_len(len(fill))]
+        above = cache.get_last_hash_value(req.last_host_node)
+        cache.prefetch_from_storage(req.rid, req.last_host_node, rest, above, None)
+
+    def settle_fetch(self, task: Task) -> bool:
+        """What storage had of a waiting prompt enters the tree. False: wait for it."""
+        if not self.setting.storage:
+            return True
+        done = bool(self.cache.check_prefetch_progress(task.req.rid))
+        if done:
+            self.cache.pop_prefetch_loaded_tokens(task.req.rid)
+        return done
+
     def evict(self, tokens: int) -> None:
         self.cache.evict(EvictParams(num_tokens=tokens))
 
@@ -343,8 +453,17 @@ class Engine:
     def flush(self) -> None:
         """As the scheduler's flush, which wants no request and no transfer on its way."""
         assert not any(task.running for task in self.tasks)
+        self.complete()
         self.land(10_000, 10_000)
+        if self.storage is not None:
+            for task in self.tasks:
+                self.cache.release_aborted_request(task.req.rid)
+            self.storage.land(10_000, 10_000)
+            self.land(10_000, 10_000)
         self.cache.reset()
+        self.cache.device_frees.synchronize = self.complete
+        if self.storage is not None:
+            self.storage.join()
         self.rows.clear()
         self.allocator.clear()
         for task in self.tasks:
@@ -352,13 +471,18 @@ class Engine:
 
     def drain(self) -> None:
         """End everything and empty both tiers: every slot must be back."""
+        self.complete()
         for task in list(self.tasks):
             if task.decoding and task.running:
                 self.finish(task)
             else:
                 self.abort(task)
+        for _ in range(2):
+            self.land(10_000, 10_000)
+            if self.storage is not None:
+                self.storage.land(10_000, 10_000)
         self.land(10_000, 10_000)
-        self.land(10_000, 10_000)
+        self.cache.device_frees.flush_idle()
         self.check()
         self.evict(10**6)
         self.evict_host(10**6)
@@ -374,6 +498,17 @@ class Engine:
             assert self.cache.host_order.sizes == {}
             assert not self.cache.ongoing_write_through
             assert not self.cache.ongoing_load_back
+
+    def judge(
+        self, user: str, plain: str | None, tokens: array[int], harmless: int, sensitive: int | None
+    ) -> None:
+        """A verdict arrives on the scheduler's channel."""
+        self.cache.judge(RadixKey(tokens, namespace(user, plain)), harmless, sensitive)
+
+    def on_device(self, user: str, tokens: array[int], plain: str | None = None) -> int:
+        """Tokens that the device holds for a user."""
+        key = RadixKey(tokens, namespace(user, plain))
+        return int(self.cache._visible(key, len(tokens) // self.page * self.page)[0])
 
     # Looking
 
@@ -418,6 +553,8 @@ class Engine:
         self._check_nobody_reads_what_may_go()
         if self.setting.host:
             self._check_host_slots()
+        for batch in self.launched:
+            self._check_batch(batch)
 
     def _check_bytes(self) -> None:
         """Every node and every running request hold the KV of their tokens."""
@@ -466,6 +603,7 @@ class Engine:
         for node in self.cache._lingering:
             if node.value is not None:
                 places.append(node.value[::page] // page)
+        places += [slots[::page] // page for slots in self.cache.device_frees.slots()]
         own = 0
         for task in self.tasks:
             if task.running:
@@ -496,12 +634,27 @@ class Engine:
                 read = self.row(task)[: task.computed : page] // page
                 assert may_go.isdisjoint(read.tolist()), "a request reads what nobody keeps for it"
 
+    def _fetched_slots(self) -> list[torch.Tensor]:
+        """Host slots of what comes from storage, until it enters the tree or is given back."""
+        if self.storage is None or not self.storage.attached:
+            return []
+        cache, slots = self.cache, []
+        queue = self.storage.controller.prefetch_buffer.queue
+        ongoing = [operation for _, _, operation in cache.ongoing_prefetch.values()]
+        for operation in dict.fromkeys((*ongoing, *queue)):
+            if operation.host_indices is None:
+                continue
+            end = len(operation.host_indices) if operation in queue else operation.completed_tokens
+            start = 0 if operation in ongoing else operation.completed_tokens
+            slots.append(operation.host_indices[start:end])
+        return slots + list(cache.cache_controller.host_mem_release_queue.queue)
+
     def _check_host_slots(self) -> None:
         pool = self.cache.cache_controller.mem_pool_host
         places = [pool.free_slots, *pool.release_slots]
         places += [node.host_value for node in walk(self.cache.root_node)]
-        lingering = dict.fromkeys((*self.cache._lingering, *self.cache._host_lingering))
-        places += [node.host_value for node in lingering]
+        places += self.cache.host_frees.slots()
+        places += self._fetched_slots()
         total = torch.cat([place for place in places if place is not None])
         assert total.sort().values.tolist() == list(range(pool.size)), (
             "a host slot in two places, or in none"

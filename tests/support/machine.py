@@ -11,24 +11,36 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from support.engine import Setting
-from support.play import SHARES, SPEC, STEPS, TIGHT, Play, Step
+from support.play import (
+    DETECTORS,
+    PAGES,
+    POLICIES,
+    SHARES,
+    SPEC,
+    STEPS,
+    TIGHT,
+    Play,
+    Step,
+)
 
 
 @st.composite
 def any_setting(draw: st.DrawFn) -> Setting:
-    page = draw(st.sampled_from((1, 4, 16)))
+    page = draw(st.sampled_from(PAGES))
+    host = draw(st.sampled_from((True, True, True, False)))
     setting = Setting(
         page_size=page,
-        host=draw(st.sampled_from((True, True, True, False))),
+        host=host,
+        overlap=draw(st.booleans()),
+        storage=host and draw(st.booleans()),
+        prefetch_policy=draw(st.sampled_from(("best_effort", "wait_complete"))),
         mode=draw(st.sampled_from(("selective",) * 6 + ("isolated", "shared"))),
         public_users=draw(st.sampled_from((2, 3))),
         epoch_requests=draw(st.sampled_from((4, 8, 1024))),
         rdr_threshold=draw(st.sampled_from((0.0, 0.6, 0.8))),
         rdr_min_hits=draw(st.sampled_from((3, 5))),
-        detector=draw(st.sampled_from(("off-trust-all",) * 4 + ("none",))),
-        write_policy=draw(
-            st.sampled_from(("write_through", "write_through", "write_through_selective"))
-        ),
+        detector=draw(st.sampled_from(DETECTORS)),
+        write_policy=draw(st.sampled_from(POLICIES)),
     )
     setting = replace(setting, shares=draw(st.sampled_from(SHARES)))
     if draw(st.sampled_from((True, True, False))):
@@ -76,6 +88,8 @@ class Plays(RuleBasedStateMachine):
         self.reached["loaded"] += self.play.engine.loaded
         self.reached["evictions"] += self.play.evictions
         self.reached["over_share"] += self.play.over_share
+        self.reached["late_verdicts"] += self.play.late
+        self.reached["fetched"] += self.play.fetched
 
 
 def many(plays: int, steps: int, *, anew: bool = False) -> settings:

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sglang.srt.tenancy.cache.node import CONFINED
+from sglang.srt.tenancy.cache.node import CONFINED, HARMLESS, Node
 from support.engine import Seen, Setting
 
 # upstream's extra key, and all tokens up to the end of the page
@@ -43,6 +43,7 @@ class Holding:
 
     epoch: int
     confined: bool
+    harmless: bool = False  # a detector has said so
     cur: Range = field(default_factory=Range)
     pre: Range = field(default_factory=Range)
 
@@ -97,6 +98,11 @@ class Model:
         self.published: list[tuple[int, ...]] = []
         self.admitted = 0
         self.bans: dict[Place, int] = {}  # a page -> the epoch from which it may be public
+        self.sensitive: set[Place] = set()  # whatever begins so may never be public
+        self.judged: set[Place] = set()  # pages of which a detector has said that they are harmless
+        # What storage may give to whom, however long ago it was written.
+        self.was_public: set[Place] = set()
+        self.written: dict[Place, set[str]] = {}
 
     @property
     def epoch(self) -> int:
@@ -126,7 +132,9 @@ class Model:
         for _, place in self._path(plain, tokens):
             page = self.pages.setdefault(place, Page())
             page.wrote.add(user)
+            self.written.setdefault(place, set()).add(user)
             if shared:
+                self.was_public.add(place)
                 page.public = page.public or Public({OTHERS}, False, True, 0)
             elif page.public is None:
                 mine = page.owners.setdefault(user, Holding(self.epoch, confined))
@@ -165,14 +173,19 @@ class Model:
         start = 0
         while start < len(path) and self.pages[path[start]].public is not None:
             start += 1
-        own = path[start:]
-        registered = self.covered(tokens) // self.page - start
-        number = max(registered, self._earned(own))
+        own = []
+        for place in path[start:]:
+            if self.pages[place].owners[user].confined:
+                break
+            own.append(place)
+        registered = min(self.covered(tokens) // self.page - start, len(own))
+        number = max(registered, self._earned(user, own))
         for index, place in enumerate(own[:number]):
             page = self.pages[place]
             for holding in page.owners.values():
                 holding.roll(self.epoch)
             by_word = index < registered
+            self.was_public.add(place)
             page.public = Public(set(page.owners), by_word, not by_word, self.epoch)
             for owner, holding in page.owners.items():
                 page.public.cur.add(holding.cur)
@@ -182,13 +195,15 @@ class Model:
                     page.public.maybe_users.add(owner)
             page.owners = {}
 
-    def _earned(self, own: list[Place]) -> int:
-        """How many of these private pages enough users hold."""
+    def _earned(self, user: str, own: list[Place]) -> int:
+        """How many of a user's private pages are harmless, and enough users hold them."""
         if self.setting.detector == "none":
             return 0
         lengths: dict[str, int] = {}
         for index, place in enumerate(own):
-            if self.bans.get(place, 0) > self.epoch:
+            if self.bans.get(place, 0) > self.epoch or self._is_sensitive(place):
+                break
+            if self.setting.detector == "rules" and not self.pages[place].owners[user].harmless:
                 break
             for owner, holding in self.pages[place].owners.items():
                 recent = holding.epoch >= self.epoch - 1
@@ -197,6 +212,57 @@ class Model:
         ranking = sorted(lengths.values(), reverse=True)
         enough = self.setting.public_users
         return ranking[enough - 1] if len(ranking) >= enough else 0
+
+    def _is_sensitive(self, place: Place) -> bool:
+        """Whether something sensitive begins in this page."""
+        plain, tokens = place
+        return any(
+            (plain, tokens[:end]) in self.sensitive
+            for end in range(len(tokens) - self.page + 1, len(tokens) + 1)
+        )
+
+    # Verdicts and storage
+
+    def judge(
+        self, user: str, plain: str | None, tokens: array[int], harmless: int, sensitive: int | None
+    ) -> None:
+        """The first ``harmless`` tokens are; ``sensitive``: index of one that is not."""
+        if self.setting.mode != "selective":
+            return
+        if sensitive is not None and sensitive < len(tokens):
+            end = min(len(tokens), (sensitive // self.page + 1) * self.page)
+            self.sensitive.add((plain, tuple(tokens[:end])))
+        last, own = 0, False
+        for end, place in self._path(plain, tokens[:harmless]):
+            page = self.pages.get(place)
+            if page is None or not page.seen_by(user):
+                break
+            if page.public is None:
+                page.owners[user].harmless = own = True
+                self.judged.add(place)
+            last = end
+        if own:
+            self.promote(user, plain, tokens[:last])
+
+    def fetch(
+        self, user: str, plain: str | None, tokens: array[int], new: dict[Place, Seen]
+    ) -> None:
+        """These pages have come from storage for a user: they must be what they asked for, and
+        theirs, or public once."""
+        asked = {place for _, place in self._path(plain, tokens)}
+        for place, seen in new.items():
+            if place not in asked:
+                raise ModelError("storage gave a page that nobody asked for")
+            if place not in self.was_public and user not in self.written.get(place, ()):
+                raise ModelError("storage gave a page of somebody else")
+            page = self.pages.setdefault(place, Page())
+            if self.setting.mode == "shared":
+                page.public = Public({OTHERS}, False, True, 0)
+            elif seen.public or user not in seen.owners or page.public is not None:
+                raise ModelError("a fetched page is private to who asked for it")
+            else:
+                page.owners[user] = Holding(self.epoch, True)
+                page.wrote.add(user)
 
     # What operators do
 
@@ -309,7 +375,8 @@ class Model:
             return False
         if seen is None and public.candidates != {owner}:
             return False
-        page.owners = {owner: Holding(public.epoch, False, public.cur, public.pre)}
+        harmless = seen is not None and bool(seen.owners[owner].state & HARMLESS)
+        page.owners = {owner: Holding(public.epoch, False, harmless, public.cur, public.pre)}
         page.public = None
         return True
 
@@ -336,6 +403,7 @@ class Model:
                     owner: Holding(
                         node.epoch,
                         bool(node.state & CONFINED),
+                        bool(node.state & HARMLESS),
                         Range(0, node.hit_cur),
                         Range(0, 99),
                     )
@@ -347,8 +415,21 @@ class Model:
                         f"{where} is with {sorted(seen.owners)}, not {sorted(page.owners)}"
                     )
                 page.owners = {owner: page.owners[owner] for owner in seen.owners}
+            for owner, node in seen.owners.items():
+                self._compare_verdict(place, page.owners[owner], node, evicted=evicted)
         gone = self.pages.keys() - now.keys()
         if gone and not evicted:
             raise ModelError(f"{len(gone)} pages are gone")
         for place in gone:
             del self.pages[place]
+
+    def _compare_verdict(
+        self, place: Place, holding: Holding, node: Node, *, evicted: bool
+    ) -> None:
+        """Only what was judged is taken for harmless; eviction forgets."""
+        harmless = bool(node.state & HARMLESS)
+        if harmless and place not in self.judged:
+            raise ModelError("a page is taken for harmless that nobody has judged")
+        if harmless != holding.harmless and not (evicted and holding.harmless):
+            raise ModelError("a verdict is on another page than was judged")
+        holding.harmless = harmless

@@ -27,10 +27,11 @@ USERS = ("ann", "ben", "cyn", "dan")
 EXTRA_KEYS = (None, None, None, "lora")
 SCOPES = (None, None, None, None, None, "private", "none")
 CHUNKS = (LONGEST, LONGEST, 12, 32)
-UNIT = {1: 3, 4: 2, 16: 8}  # tokens of one symbol: some of them end within a page
+UNIT = {1: 3, 4: 2, 16: 8, 64: 32}  # tokens of one symbol: some of them end within a page
 STEMS = ((0,) * 14, (0, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0), (0, 1, 1, 1, 0, 0, 0, 0, 1))
 PREFIXES = ((0, 4), (0, 9), (1, 5), (1, 8), (2, 3))  # stem and symbols of what gets published
 MOST_TASKS = 6
+MOST_JUDGED = 12  # prompts of which a verdict may come yet
 SHARES = (
     None,
     None,
@@ -55,9 +56,20 @@ STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
     "withdraw": (2, (len(PREFIXES),)),
     "erase": (2, (len(USERS),)),
     "flush": (2, ()),
+    "verdict": (14, (MOST_JUDGED, 16, 3)),
+    "launch": (10, ()),
+    "process": (10, ()),
+    "fetch": (8, SPEC),
+    "settle": (6, (MOST_TASKS,)),
+    "store": (10, (3, 3)),
+    "attach": (4, ()),
+    "detach": (2, ()),
+    "reattach": (4, (len(PREFIXES), len(USERS))),
     "evict": (12, (60,)),
     "evict_host": (8, (60,)),
     "evict_and_return": (4, SPEC),
+    "evict_and_fetch": (6, SPEC),
+    "evict_and_judge": (6, SPEC),
 }
 
 
@@ -74,24 +86,32 @@ def random_steps(rng: random.Random, number: int, *, evictions: bool) -> list[St
 
 
 # Device tokens that are too few for all tasks: everything is evicted, nothing gets stuck.
-TIGHT = {1: (240, 480), 4: (160, 320), 16: (512, 1024)}
+TIGHT = {1: (240, 480), 4: (160, 320), 16: (512, 1024), 64: (1536, 2560)}
+
+PAGES = (1, 4, 16, 64)
+DETECTORS = ("off-trust-all",) * 4 + ("rules",) * 4 + ("none",)
+POLICIES = ("write_through", "write_through", "write_through_selective")
 
 
 def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
     """Any kind of engine, and that many steps for it: always the same for one seed."""
     rng = random.Random(seed)
     evictions = rng.random() < 0.6
-    page = rng.choice((1, 4, 16))
+    page = rng.choice(PAGES)
+    host = rng.random() < 0.7
     setting = Setting(
         page_size=page,
-        host=rng.random() < 0.7,
+        host=host,
+        overlap=rng.random() < 0.5,
+        storage=host and rng.random() < 0.5,
+        prefetch_policy=rng.choice(("best_effort", "wait_complete")),
         mode=rng.choice(("selective",) * 6 + ("isolated", "shared")),
         public_users=rng.choice((2, 3)),
         epoch_requests=rng.choice((4, 8, 1024)),
         rdr_threshold=rng.choice((0.0, 0.6, 0.8)),
         rdr_min_hits=rng.choice((3, 5)),
-        detector=rng.choice(("off-trust-all",) * 4 + ("none",)),
-        write_policy=rng.choice(("write_through", "write_through", "write_through_selective")),
+        detector=rng.choice(DETECTORS),
+        write_policy=rng.choice(POLICIES),
         shares=rng.choice(SHARES),
     )
     if evictions:
@@ -109,6 +129,10 @@ class Play:
         self.model = Model(setting)
         self.unit = UNIT[setting.page_size]
         self.history: list[array[int]] = []
+        self.unjudged: list[tuple[str, str | None, array[int]]] = []
+        self.launched = False  # a batch, after which no results were looked at
+        self.fetched = 0  # pages
+        self.late = 0  # verdicts that made something public that the device had not
         self.digests: list[str] = []
         self.steps = 0
         self.evictions = 0
@@ -117,6 +141,7 @@ class Play:
         for name in ("evict", "evict_host"):
             self._watch(name)
         self._watch_shares()
+        self._attach()
 
     def _watch_shares(self) -> None:
         cache = self.engine.cache
@@ -157,10 +182,13 @@ class Play:
         self.digests.append(self.engine.cache.digest())
 
     def end(self) -> None:
+        self._end_all()
+        self.engine.drain()
+
+    def _end_all(self) -> None:
         for task in list(self.engine.tasks):
             self._end(task, keep=task.running and task.decoding)
             self._agree()
-        self.engine.drain()
 
     def _agree(self) -> None:
         self.model.compare(self.engine.pages(), evicted=self.evictions > self._evictions_seen)
@@ -192,15 +220,25 @@ class Play:
     def _spell(self, symbols: Sequence[int]) -> array[int]:
         return array("q", [symbol for symbol in symbols for _ in range(self.unit)])
 
+    def _ask(self, *spec: Any) -> Task:
+        task = self._task(*spec)
+        self._remember(task)
+        return task
+
+    def _remember(self, task: Task) -> None:
+        """A verdict on what it has said so far may come at any time, or never."""
+        self.unjudged.append((task.user, task.plain, task.tokens))
+        del self.unjudged[:-MOST_JUDGED]
+
     def _start(self, *spec: Any) -> None:
         if len(self.engine.tasks) < MOST_TASKS:
-            self._admit(self._task(*spec))
+            self._admit(self._ask(*spec))
 
     def _serve(self, *spec: Any) -> None:
         """A whole request, with nobody between its steps."""
         if len(self.engine.tasks) == MOST_TASKS:
             return
-        task = self._task(*spec)
+        task = self._ask(*spec)
         self._admit(task)
         while task.running and not task.decoding and self._advance(task, 0):
             pass
@@ -219,6 +257,8 @@ class Play:
             raise ModelError(f"{task.user} finds {found} tokens, not {expected}")
 
     def _admit(self, task: Task) -> None:
+        if not self._settle_fetch(task):
+            return
         self._look(task)
         self.engine.admit(task)
         self._agree()
@@ -276,6 +316,7 @@ class Play:
         before = self._before(task, task.computed)
         self.engine.finish(task)
         self._follow(task, before, task_tokens(task, before))
+        self._remember(task)
         self.history.append(task.tokens)
         del self.history[:-6]
 
@@ -287,6 +328,111 @@ class Play:
     def _chosen(self, which: int) -> Task | None:
         tasks = self.engine.tasks
         return tasks[which % len(tasks)] if tasks else None
+
+    # Verdicts, batches that run ahead
+
+    def _verdict(self, which: int, cut: int, sensitive: int) -> None:
+        """A detector's word on any of the last prompts: late, twice, or on what is gone."""
+        if self.setting.detector != "rules" or not self.unjudged:
+            return
+        user, plain, tokens = self.unjudged[which % len(self.unjudged)]
+        harmless = len(tokens) * (cut + 1) // 16
+        found = min(harmless, len(tokens) - 1) if sensitive == 0 else None
+        self._judge(user, plain, tokens, harmless, found)
+
+    def _judge(
+        self, user: str, plain: str | None, tokens: array[int], harmless: int, found: int | None
+    ) -> None:
+        promotions = self.engine.cache.counts.get("promotions", 0)
+        on_device = self.engine.on_device(user, tokens, plain)
+        self.engine.judge(user, plain, tokens, harmless, found)
+        self.model.judge(user, plain, tokens, harmless, found)
+        if self.engine.cache.counts.get("promotions", 0) > promotions:
+            self.late += on_device < harmless // self.setting.page_size * self.setting.page_size
+
+    def _launch(self) -> None:
+        if self.setting.overlap and not self.launched:
+            self.engine.launch()
+            self.launched = True
+
+    def _process(self) -> None:
+        if self.launched:
+            self.engine.processed()
+            self.launched = False
+
+    # Storage
+
+    def _fetch(self, *spec: Any) -> None:
+        """A request that waits for storage."""
+        if self.engine.storage is not None and len(self.engine.tasks) < MOST_TASKS:
+            self.engine.fetch(self._ask(*spec))
+
+    def _settle(self, which: int) -> None:
+        task = self._chosen(which)
+        if task is not None and not task.running:
+            self._settle_fetch(task)
+
+    def _settle_fetch(self, task: Task) -> bool:
+        if self.engine.storage is None:
+            return True
+        self._agree()
+        before = self.engine.pages()
+        if not self.engine.settle_fetch(task):
+            return False
+        new = {
+            place: seen
+            for place, seen in self.engine.pages().items()
+            if place not in before or not seen.owners.keys() <= before[place].owners.keys()
+        }
+        self.fetched += len(new)
+        self.model.fetch(task.user, task.plain, task.tokens, new)
+        return True
+
+    def _store(self, backups: int, fetches: int) -> None:
+        if self.engine.storage is not None:
+            self.engine.storage.land(backups * 3, fetches)
+            self.engine.land(0, 0)
+
+    def _attach(self) -> None:
+        storage = self.engine.storage
+        if storage is not None and not storage.attached:
+            self._end_all()
+            done, message = storage.attach()
+            assert done, message
+
+    def _detach(self) -> None:
+        storage = self.engine.storage
+        if storage is not None and storage.attached:
+            self._end_all()  # upstream wants no request
+            storage.land(0, 99)
+            storage.detach()
+
+    def _reattach(self, which: int, user: int) -> None:
+        """What is public ceases to be while nothing has a name; then somebody else asks storage
+        for what its owner goes on to write."""
+        if self.engine.storage is None or not self.engine.storage.attached:
+            return
+        stem, symbols = PREFIXES[which]
+        self._publish(which)
+        self._serve(user, 0, 0, stem, symbols, 0, 0, ())
+        self._detach()
+        self._withdraw(which)
+        self._attach()
+        longer = (0, 0, stem, LONGEST, 0, 0, ())
+        self._serve(user, *longer)
+        self._forget_to_storage()
+        self._fetch((user + 1) % len(USERS), *longer)
+        self._store(0, 0)
+        self._store(0, 1)
+        self._settle(len(self.engine.tasks) - 1)
+
+    def _forget_to_storage(self) -> None:
+        """Only storage has what nobody uses."""
+        self._land(99, 99)
+        self._store(99, 99)
+        self._evict(self.setting.device_tokens)
+        self._evict_host(self.setting.device_tokens * 10)
+        self._agree()
 
     # What the model makes of it
 
@@ -347,6 +493,32 @@ class Play:
         self._evict(self.setting.device_tokens)
         self._agree()
         self._serve(*spec)
+
+    def _evict_and_judge(self, user: int, *spec: Any) -> None:
+        """A verdict on what the device has forgotten, while others run on the same tokens."""
+        if self.setting.detector != "rules" or len(self.engine.tasks) > MOST_TASKS - 3:
+            return
+        self._serve(user, *spec)
+        if not self.unjudged:
+            return
+        _, plain, tokens = self.unjudged[-1]
+        self._land(99, 99)
+        self._evict(self.setting.device_tokens)
+        self._agree()
+        for other in range(1, self.setting.public_users):
+            self._start((user + other) % len(USERS), *spec)
+            self._step(len(self.engine.tasks) - 1, 0)
+            self._agree()
+        self._judge(USERS[user], plain, tokens, len(tokens), None)
+
+    def _evict_and_fetch(self, *spec: Any) -> None:
+        """A prompt that only storage still has, and that is on its way from there."""
+        if self.engine.storage is None:
+            return
+        self._serve(*spec)
+        self._forget_to_storage()
+        self._fetch(*spec)
+        self._store(0, 0)
 
     def _evict_host(self, tokens: int) -> None:
         self.engine.evict_host(tokens + 1)

@@ -11,6 +11,10 @@ from typing import Any
 import torch
 
 from sglang.srt import platforms
+from sglang.srt.distributed.parallel_state import (
+    init_distributed_environment,
+    initialize_model_parallel,
+)
 from sglang.srt.mem_cache.allocator import TokenToKVPoolAllocator
 from sglang.srt.mem_cache.base_prefix_cache import (
     InitLoadBackParams,
@@ -36,7 +40,10 @@ def start_group(directory: Path) -> None:
     """One rank's process group, which the hierarchical cache asks for its size."""
     if not torch.distributed.is_initialized():
         rendezvous = f"file://{directory / f'rendezvous-{os.getpid()}'}"
-        torch.distributed.init_process_group("gloo", rendezvous, rank=0, world_size=1)
+        init_distributed_environment(
+            world_size=1, rank=0, distributed_init_method=rendezvous, local_rank=0, backend="gloo"
+        )
+        initialize_model_parallel()
     _platform().init_backend()
 
 

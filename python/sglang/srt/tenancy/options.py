@@ -322,6 +322,10 @@ def _clashes(args: ResolvedView) -> list[str]:
             args.smg_grpc_mode or args.grpc_mode or args.grpc_port is not None
         ),
         "SGLANG_RUST_SERVER: the Rust front end carries no user": envs.SGLANG_RUST_SERVER.get(),
+        "--hicache-write-policy write_back: what only the device has is divided by no share while "
+        "it is written; use write_through or write_through_selective": (
+            args.hicache_write_policy == "write_back"
+        ),
         "--radix-eviction-policy mru: a leaf's turn may only come later": (
             args.radix_eviction_policy == "mru"
         ),

@@ -10,6 +10,7 @@ from sglang.srt.mem_cache.registry import (
     register_radix_cache_backend,
 )
 from sglang.srt.tenancy import control
+from sglang.srt.tenancy.cache import deferred_free
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.options import BACKEND, TenantOptions
 from sglang.srt.tenancy.ownership import adopt
@@ -72,4 +73,5 @@ def refuse(context: TreeCacheBuildContext) -> None:
 if get_radix_cache_factory(BACKEND) is None:
     register_radix_cache_backend(BACKEND, build)
     control.install()
+    deferred_free.install()
     give_way.install()

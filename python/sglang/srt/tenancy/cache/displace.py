@@ -2,15 +2,19 @@
 
 A displaced node is gone from the index and from all sizes at once. It keeps its slots and its
 place in the chain of locks (``parent``), so whoever locked it unlocks as ever; its last lock
-gives the slots back. Where a merge hangs a locked child elsewhere, the child's readers also
-read the displaced node, but their locks no longer pass it: the child then *holds* the node,
-which is one lock until the child's own last lock goes.
+gives the slots back, through ``deferred_free.py``. Where a merge hangs a locked child elsewhere,
+the child's readers also read the displaced node, but their locks no longer pass it: the child then
+*holds* the node, which is one lock until the child's own last lock goes.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import torch
+
+from sglang.srt.tenancy.cache.deferred_free import DeviceFrees
 from sglang.srt.tenancy.cache.names import Named
 from sglang.srt.tenancy.cache.node import DISPLACED, Node, walk
 
@@ -21,6 +25,11 @@ class Displacing(Named):
         self._lingering: dict[Node, None] = {}  # displaced, and still holding slots
         self._held_by: dict[Node, list[Node]] = {}  # locked child -> what it holds
         self.counts = {"logical_frees": 0}
+        self.device_frees = DeviceFrees(
+            partial(self.token_to_kv_pool_allocator.free_segment, start_pos=0),
+            _batches_ahead(self.options),
+            torch.get_device_module(self.device).synchronize,
+        )
 
     def displaced_tokens(self) -> int:
         """Device slots that wait for their last lock."""
@@ -28,7 +37,8 @@ class Displacing(Named):
 
     def protected_size(self) -> int:
         # Upstream's leak check wants each slot free, evictable or protected.
-        return int(self.protected_size_) + (self.displaced_tokens() if self._lingering else 0)
+        displaced = self.displaced_tokens() if self._lingering else 0
+        return int(self.protected_size_) + displaced + self.device_frees.tokens
 
     def count(self, event: str, times: int = 1) -> None:
         self.counts[event] = self.counts.get(event, 0) + times
@@ -69,7 +79,7 @@ class Displacing(Named):
         if not node.lock_ref and node in self._lingering:
             del self._lingering[node]
             if node.value is not None:
-                self.token_to_kv_pool_allocator.free_segment(node.value, start_pos=0)
+                self.device_frees.add(node.value)
                 node.value = None
 
     def _hang(self, child: Node, parent: Node) -> None:
@@ -106,8 +116,10 @@ class Displacing(Named):
         return 0
 
     def _check_displaced(self) -> set[int]:
-        """The device slots of displaced nodes. Raises AssertionError on a broken promise."""
-        slots: list[Any] = []
+        """The device slots of displaced nodes, and those that wait to be freed. Raises
+        AssertionError on a broken promise."""
+        slots: list[Any] = [slot for part in self.device_frees.slots() for slot in part.tolist()]
+        assert len(slots) == self.device_frees.tokens
         for node in self._lingering:
             assert node.state & DISPLACED
             assert node.parent is not None
@@ -119,3 +131,11 @@ class Displacing(Named):
             assert all(node in self._lingering for node in held)
         assert len(slots) == len(set(slots))
         return set(slots)
+
+
+def _batches_ahead(options: Any) -> int:
+    """How many batches may have been launched whose results the scheduler has not looked at."""
+    stages = int(getattr(options, "pp_size", 1))
+    if stages > 1:
+        return 2 * stages
+    return 0 if getattr(options, "disable_overlap_schedule", False) else 1

@@ -22,6 +22,9 @@ class FairEviction(Requests):
         started = time.perf_counter()
         leaves = self.device_order.take(self.evictable_leaves.__contains__)
         evicted = self._evict_from(leaves, params.num_tokens)
+        if evicted < params.num_tokens:
+            evicted += self.device_frees.tokens
+            self.device_frees.flush()
         self.update_eviction_metrics(evicted, started)
         return EvictResult(num_tokens_evicted=evicted)
 

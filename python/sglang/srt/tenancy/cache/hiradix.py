@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
-from sglang.srt.mem_cache.base_prefix_cache import EvictParams, EvictResult, MatchResult
-from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
+from sglang.srt.mem_cache.base_prefix_cache import MatchResult
+from sglang.srt.mem_cache.events import StorageMedium
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.check import Checked
+from sglang.srt.tenancy.cache.deferred_free import HostFrees
 from sglang.srt.tenancy.cache.node import DISPLACED, QUEUED_HOST, Node, walk
 from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.storage import OwnedStorage
@@ -41,8 +42,13 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         super().reset()
         self.host_order = self._new_order(QUEUED_HOST, self.token_to_kv_pool_host)
         self._until_written: dict[int, list[Node]] = {}  # write -> nodes it keeps on the device
-        # Displaced nodes whose host slots are still in use, and who has taken the slots over.
-        self._host_lingering: dict[Node, Node | None] = {}
+        self.host_frees = HostFrees(self.cache_controller.evict_host, self._transfers)
+
+    def _transfers(self) -> Iterator[Hashable]:
+        """What reads or writes the host copies of nodes now."""
+        yield from (("write", ack) for ack in self.ongoing_write_through)
+        yield from (("load", node) for node in self.ongoing_load_back)
+        yield from (("backup", operation) for operation in self.ongoing_backup)
 
     # Finding and inserting
 
@@ -73,6 +79,8 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         upper = super()._split_node(key, child, split_len)
         if child.host_value is not None:
             self._replace_pending_write_through_node(child, [upper, child])
+            if child.host_ref_counter:  # the transfer reads both parts, and knows of one
+                self.host_frees.protect(upper)
         return upper
 
     # Sizes and evictable leaves of the host
@@ -129,18 +137,25 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         return loaded
 
     def _finish_write_through_ack(self, ack_id: int, *, release_lock: bool) -> None:
-        _, _, nodes = self.ongoing_write_through[ack_id]
-        super()._finish_write_through_ack(ack_id, release_lock=release_lock)
+        """A copy to the host has arrived. Not upstream's: what was one node when the copy was
+        started may be several by now, of several owners, and some of them gone."""
+        lock_node, _, nodes = self.ongoing_write_through.pop(ack_id)
+        for node in nodes:
+            if node.write_through_pending_id == ack_id:
+                node.write_through_pending_id = None
+            if node.state & DISPLACED:
+                continue
+            self._record_store_event(node, medium=StorageMedium.CPU)
+            if self.enable_storage:
+                self.write_backup_storage(node)
+        if release_lock:
+            self.dec_lock_ref(lock_node)
         for node in self._until_written.pop(ack_id, ()):
             self.dec_lock_ref(node)
-        for node in nodes:
-            if node.state & DISPLACED:
-                self._let_go(node)
 
     def check_hicache_events(self) -> None:
         super().check_hicache_events()
-        for node in list(self._host_lingering):
-            self._let_go_of_host(node)
+        self.host_frees.check()
         if self.shares is not None:
             self._keep_within_shares()
 
@@ -150,33 +165,10 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         super()._keep_within_shares()
         self._keep_within(self.host_order, self.evictable_host_leaves, self._evict_host_from)
 
-    def evict(self, params: EvictParams) -> EvictResult:
-        if self.cache_controller.write_policy == "write_back":
-            # Upstream's staging wants the whole order at once; it is to be removed there.
-            result: EvictResult = HiRadixCache.evict(self, params)
-            return result
-        return super().evict(params)
-
     def _evict_leaf(self, leaf: Node) -> int:
         if leaf.host_value is not None:
             return int(self._evict_backuped(leaf))
-        if self.cache_controller.write_policy == "write_back":
-            return self._write_back(leaf)
         return int(self._evict_regular(leaf))
-
-    def _write_back(self, leaf: Node) -> int:
-        """Evict a leaf that the host has not: to the host, if it has room that nobody uses."""
-        slots = leaf.value
-        assert slots is not None
-        room = self.cache_controller.mem_pool_host.available_size() >= len(slots)
-        if not room or not self.write_backup(leaf, write_back=True):
-            return self._displace_subtree(leaf)
-        leaf.protect_host()
-        evicted = int(self._detach_backuped(leaf))
-        self.writing_check(write_back=True)
-        self.cache_controller.evict_device(slots)
-        leaf.release_host()
-        return evicted
 
     def evict_host(self, num_tokens: int) -> None:
         self._evict_host_from(
@@ -196,8 +188,6 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         return evicted
 
     def _evict_host_leaf(self, leaf: Node) -> int:
-        from sglang.srt.mem_cache.events import StorageMedium
-
         parent = leaf.parent
         assert parent is not None
         assert leaf.host_value is not None
@@ -210,12 +200,6 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         self._update_host_leaf_status(parent)
         return evicted
 
-    def _drop_subtree_no_host(self, root: Node) -> int:
-        nodes = [root, *walk(root)]
-        if any(node.host_ref_counter for node in nodes):
-            return 0
-        return self._displace_subtree(root)
-
     # Displaced nodes, and nodes that change hands
 
     def _leave_sizes(self, node: Node) -> None:
@@ -227,24 +211,11 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         parent = node.parent
         assert parent is not None
         super()._displace(node)
-        self._update_host_leaf_status(parent)
-
-    def _let_go(self, node: Node) -> None:
-        super()._let_go(node)
-        if node.host_value is not None and not node.lock_ref:
-            self._host_lingering.setdefault(node, None)
-            self._let_go_of_host(node)
-
-    def _let_go_of_host(self, node: Node) -> None:
-        """Give back the host slots of a displaced node, if no transfer reads or writes them."""
-        if node.host_ref_counter or node.lock_ref or node.write_through_pending_id is not None:
-            return
-        successor = self._host_lingering.pop(node, None)
-        if successor is not None:
-            successor.release_host()
         if node.host_value is not None:
-            self.cache_controller.evict_host(node.host_value)
+            # Requests read the device only: these need not wait for their locks.
+            self.host_frees.add(node.host_value)
             node.host_value = None
+        self._update_host_leaf_status(parent)
 
     def _hang(self, child: Node, parent: Node) -> None:
         before = child.parent
@@ -260,9 +231,7 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         # what hangs below the successor from now on may rest on this copy.
         if node.host_value is None or successor.host_value is not None:
             return
-        if node.host_ref_counter:  # a storage transfer: it will release the node, not the successor
-            successor.protect_host()
-            self._host_lingering[node] = successor
+        self.host_frees.protect(successor)  # loads and backups know of the node alone
         self._uncount_host(node)
         successor.host_value, node.host_value = node.host_value, None
         self._update_host_leaf_status(successor)
@@ -296,8 +265,7 @@ class TenantHiRadixCache(Checked, OwnedStorage):
                 continue
             assert len(node.host_value) == len(node.key)
             assert node.parent is not None
-            if self.cache_controller.write_policy != "write_back":
-                assert node.parent.host_value is not None  # the root has some, too
+            assert node.parent.host_value is not None  # the root has some, too
             host[node.owner] = host.get(node.owner, 0) + len(node.key)
             held = set(node.host_value.tolist())
             assert len(held) == len(node.key), "a host slot twice in one node"

@@ -41,7 +41,8 @@ class Requests(Sharing):
             key, end, slots, req.priority or 0, chunked, confined=stays_private(req)
         )
         protected = req.cache_protected_len
-        self._free_own(row[protected:held], protected)
+        # The batch that computes the request's next tokens may be running, on the former slots.
+        self.device_frees.add(row[protected:held])
         # The slots before are those of the nodes it locked, unless they were merged away.
         changed_from = 0 if self._was_moved(req) else protected
         self.inc_lock_ref(last)

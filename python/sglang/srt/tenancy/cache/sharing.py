@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
@@ -212,23 +212,23 @@ class Sharing(Merging):
             return []
         found = []
         for rival in rivals.values():
-            held = self._held(rival, tokens, start, end)
+            held = self._held(rival, tokens, start, end, self._counts_for_promotion)
             if held > start:
                 found.append(held)
         return found
 
     def _held(
-        self, node: Node | None, tokens: array[int], at: int, end: int, *, ever: bool = False
+        self,
+        node: Node | None,
+        tokens: array[int],
+        at: int,
+        end: int,
+        admits: Callable[[Node], bool],
     ) -> int:
-        """Up to which token a private chain holds these; it begins at token ``at``.
-
-        Counts what was used in the window, by requests that may make something public;
-        ``ever``: whatever there is.
-        """
+        """Up to which token a private chain, as far as its nodes are admitted, holds these; it
+        begins at token ``at``."""
         page = self.page_size
-        while node is not None and (
-            ever or (not node.state & CONFINED and self.clock.in_window(node))
-        ):
+        while node is not None and admits(node):
             stored = node.key.token_ids
             shared = common_prefix(stored, tokens, at, end) // page * page
             at += shared
@@ -237,49 +237,86 @@ class Sharing(Merging):
             node = self.child_of(node, RadixKey(tokens, node.key.extra_key), at)
         return at
 
+    def _counts_for_promotion(self, node: Node) -> bool:
+        """Whether a request that may make something public used the node within the window."""
+        return not node.state & CONFINED and self.clock.in_window(node)
+
     def _make_public(self, path: list[Node], length: int, registered: int) -> None:
         """The first ``length`` tokens of a private path become public, ``registered`` of them
-        by an operator's word; every other owner's copy is merged into them."""
-        top = path[0].parent
-        assert top is not None
-        rivals = [node for node in self._rivals(path[0], top).values() if node is not path[0]]
-        self._cut(path, length)
-        self._cut(path, registered)
-        holders = self._eldest_first(path, length, rivals)
-        done = 0
-        for node in path:
-            if done >= length:
-                break
-            done += len(node.key)
-            first_owner = next(owner for owner, held in holders if held >= done)
-            self._expose(node, first_owner, registered=done <= registered)
-        self.count("promotions")
-        for rival in rivals:
-            self._merge_into_public(rival)
+        by an operator's word; every other owner's copy is merged into them.
 
-    def _eldest_first(
-        self, path: list[Node], length: int, rivals: list[Node]
-    ) -> list[tuple[str, int]]:
-        """Who has the first tokens of a path, and how many; whoever had the first page first
-        comes first. Nobody may be given back what they never had."""
+        Of the copies, the one that reaches furthest on the device becomes the public one: a node
+        on the device must have a parent there, and the others' children are hung below it. The
+        path's own may have gone to the host, where its verdict came late.
+        """
+        top, mine = path[0].parent, path[0]
+        assert top is not None
         tokens: array[int] = array("q")
         for node in path:
             tokens += node.key.token_ids
-        mine = path[0]
-        eldest = sorted((mine, *rivals), key=lambda node: node.creation_time)
-        return [
-            (node.owner, length if node is mine else self._held(node, tokens, 0, length, ever=True))
-            for node in eldest
-        ]
+        holders = self._eldest_first(mine, tokens, length)
+        key = RadixKey(tokens, mine.key.extra_key)
+        done = 0
+        while done < length:
+            copies = list(self._rivals(mine, top).values())
+            best = self._furthest_on_device(copies, mine, tokens, done, length)
+            for node in self._chain(best, tokens, done, length, registered):
+                done += len(node.key)
+                first_owner = next(owner for owner, held in holders if held >= done)
+                self._expose(node, first_owner, registered=done <= registered)
+                top = node
+            for copy in copies:
+                if copy is not best:
+                    self._merge_into_public(copy)
+            if done < length:
+                below = self.child_of(top, key, done)
+                assert below is not None, "the path's owner holds all of it"
+                mine = below
+        self.count("promotions")
 
-    def _cut(self, path: list[Node], at: int) -> None:
-        """Make a node of a path end after its first ``at`` tokens."""
-        start = 0
-        for index, node in enumerate(path):
-            if start < at < start + len(node.key):
-                path.insert(index, self._split_node(node.key, node, at - start))
-                return
-            start += len(node.key)
+    def _furthest_on_device(
+        self, copies: list[Node], mine: Node, tokens: array[int], at: int, end: int
+    ) -> Node:
+        """Of several owners' copies of ``tokens[at:end]`` the one to keep; ``mine`` where nobody
+        has more on the device."""
+        best, most = mine, self._held(mine, tokens, at, end, _is_on_device)
+        for copy in copies:
+            reach = self._held(copy, tokens, at, end, _is_on_device)
+            if reach > most:
+                best, most = copy, reach
+        return best
+
+    def _chain(
+        self, node: Node | None, tokens: array[int], at: int, end: int, border: int
+    ) -> list[Node]:
+        """The nodes of one owner's copy of ``tokens[at:end]``, which begins at ``node``, as far as
+        it reaches. They are cut where they go on differently, at the end and at ``border``."""
+        page = self.page_size
+        key = RadixKey(tokens, node.key.extra_key) if node is not None else None
+        chain = []
+        while node is not None and at < end:
+            stored = node.key.token_ids
+            upto = border if at < border < end else end
+            shared = common_prefix(stored, tokens, at, upto) // page * page
+            if shared < len(stored):
+                node = self._split_node(node.key, node, shared)
+            chain.append(node)
+            at += shared
+            if shared < len(stored) and at < upto:
+                break
+            assert key is not None
+            node = self.child_of(node, key, at) if at < end else None
+        return chain
+
+    def _eldest_first(self, mine: Node, tokens: array[int], length: int) -> list[tuple[str, int]]:
+        """Who has the first of these tokens, and how many; whoever had the first page first
+        comes first. Nobody may be given back what they never had."""
+        assert mine.parent is not None
+        copies = self._rivals(mine, mine.parent).values()
+        eldest = sorted(copies, key=lambda node: node.creation_time)
+        return [
+            (node.owner, self._held(node, tokens, 0, length, lambda _: True)) for node in eldest
+        ]
 
     def _expose(self, node: Node, first_owner: str, *, registered: bool) -> None:
         """A private node below a public one becomes public."""
@@ -293,6 +330,7 @@ class Sharing(Merging):
         crowd.u_pre = min(1, node.hit_pre)
         if node.hit_cur:
             crowd.users.add(before)
+        node.state &= ~CONFINED
         node.state |= REGISTERED if registered else EARNED
         self._reindex(node, before)
 
@@ -405,3 +443,7 @@ class Sharing(Merging):
                     assert page not in node.children
                     waiting.setdefault(page, {})[child.owner] = child
             assert ((node.crowd and node.crowd.rivals) or {}) == waiting
+
+
+def _is_on_device(node: Node) -> bool:
+    return node.value is not None

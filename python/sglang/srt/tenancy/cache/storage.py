@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
+from sglang.srt.managers.cache_controller import STORAGE_BATCH_SIZE
+from sglang.srt.mem_cache.events import StorageMedium
 from sglang.srt.mem_cache.hicache_storage import HiCacheStorageExtraInfo
 from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.hashes import ensure_hashes, page_hashes, tag
-from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, Node, walk
+from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, PUBLIC, Node, walk
 from sglang.srt.tenancy.cache.tree import common_prefix
 from sglang.srt.tenancy.cache.within_share import WithinShare
 from sglang.srt.tenancy.ownership import Namespace, keeps_out_of_tree
@@ -20,25 +22,31 @@ class Wanted(RadixKey):
     """The tokens to look for in storage, and whose names they may have.
 
     ``public_pages``: how many of the first pages may be asked for under public names.
-    ``above``: hash of the page before the first.
+    ``above_is_public``: whether the page before the first is public.
     """
 
     __slots__ = ("above_is_public", "public_pages")
 
-    def hashes(self, above: str | None, page_size: int, public_pages: int) -> list[str]:
-        """The names of all pages if the first ``public_pages`` of them are public."""
+    def public_names(self, above: str | None, page_size: int) -> list[str]:
+        """``above``: hash of the page before the first. Without an owner all names are public."""
         namespace = self.extra_key
-        owned = type(namespace) is Namespace
-        if not self.above_is_public:
-            return page_hashes(self, above, page_size)
-        plain = namespace.extra_key if owned else namespace
-        split = public_pages * page_size if owned else len(self)
+        if type(namespace) is not Namespace:
+            plain, end = namespace, len(self)
+        elif self.above_is_public:
+            plain, end = namespace.extra_key, self.public_pages * page_size
+        else:
+            return []
         start = tag("", plain, above) if above is None else above
-        public = page_hashes(self[:split], start, page_size) if split else []
-        if not owned or split >= len(self):
-            return public
-        above = public[-1] if public else above
-        return public + page_hashes(self[split:], tag(namespace.owner, plain, above), page_size)
+        return page_hashes(self[:end], start, page_size) if end else []
+
+    def own_names(self, above: str | None, page_size: int, public: int) -> list[str]:
+        """Those of the pages behind ``public`` public ones; ``above``: hash of the last of them."""
+        namespace, rest = self.extra_key, self[public * page_size :]
+        if type(namespace) is not Namespace or not len(rest):
+            return []
+        if self.above_is_public:
+            above = tag(namespace.owner, namespace.extra_key, above)
+        return page_hashes(rest, above, page_size)
 
 
 class OwnedStorage(WithinShare, HiRadixCache):
@@ -105,9 +113,31 @@ class OwnedStorage(WithinShare, HiRadixCache):
         return int((end - start) // self.page_size)
 
     def attach_storage_backend(self, *args: Any, **kwargs: Any) -> tuple[bool, str]:
+        if kwargs.get("hicache_write_policy") == "write_back":
+            return False, (
+                "hicache_write_policy: write_back is not supported with --enable-tenant-cache; "
+                "use write_through or write_through_selective"
+            )
+        if not self._has_names():
+            # Scopes may have changed while nobody had use for names.
+            for node in walk(self.root_node):
+                node.hash_value = None
         attached: tuple[bool, str] = super().attach_storage_backend(*args, **kwargs)
         self._ask_storage_by_owner()
         return attached
+
+    def check_prefetch_progress(self, req_id: str) -> bool:
+        """Whether a request need not wait for storage; what was fetched is in the tree then."""
+        done = bool(super().check_prefetch_progress(req_id))
+        if self.shares is not None:
+            self._keep_within_shares()
+        return done
+
+    def detach_storage_backend(self) -> tuple[bool, str]:
+        detached: tuple[bool, str] = super().detach_storage_backend()
+        if self.shares is not None:
+            self._keep_within_shares()  # what was being backed up can be evicted again
+        return detached
 
     def _ask_storage_by_owner(self) -> None:
         self.cache_controller._storage_hit_query = self._storage_hit_query
@@ -118,20 +148,28 @@ class OwnedStorage(WithinShare, HiRadixCache):
         Public names first, as far as they reach; from there on the owner's.
         """
         wanted: Wanted = operation.token_ids
-        above, page = operation.last_hash, self.page_size
-        names = wanted.hashes(above, page, wanted.public_pages)
-        if type(wanted.extra_key) is Namespace and wanted.above_is_public:
-            public = self._stored(names[: wanted.public_pages], operation.prefix_keys)
-            names = wanted.hashes(above, page, public)
-        found = self._stored(names, operation.prefix_keys)
-        return names[:found], found * page
+        names = wanted.public_names(operation.last_hash, self.page_size)
+        above = list(operation.prefix_keys or ())
+        found = names[: self._stored(names, above)]
+        last = found[-1] if found else operation.last_hash
+        names = wanted.own_names(last, self.page_size, len(found))
+        if above:
+            above += found
+        found += names[: self._stored(names, above)]
+        return found, len(found) * self.page_size
 
-    def _stored(self, names: list[str], prefix_keys: list[str] | None) -> int:
-        """How many of the first names storage has a page for."""
-        backend = self.cache_controller.storage_backend
-        if not names:
-            return 0
-        return int(backend.batch_exists(names, HiCacheStorageExtraInfo(prefix_keys=prefix_keys)))
+    def _stored(self, names: list[str], above: list[str]) -> int:
+        """How many of the first names storage has a page for. ``above``: the names before, where
+        the backend wants to know them."""
+        found = 0
+        for start in range(0, len(names), STORAGE_BATCH_SIZE):
+            batch = names[start : start + STORAGE_BATCH_SIZE]
+            extra = HiCacheStorageExtraInfo(prefix_keys=above + names[:start] if above else None)
+            hits = int(self.cache_controller.storage_backend.batch_exists(batch, extra))
+            found += hits
+            if hits < len(batch):
+                break
+        return found
 
     def _insert_helper_host(
         self, anchor: Node, key: RadixKey, host_value: torch.Tensor, hash_value: list[str]
@@ -139,8 +177,10 @@ class OwnedStorage(WithinShare, HiRadixCache):
         """Hang fetched pages below the node they were asked for. Returns how many of the tokens
         are not needed after all; their host slots are the caller's to free."""
         end = len(key)
-        if anchor.state & DISPLACED:
-            return end
+        namespace = key.extra_key
+        owner = namespace.owner if type(namespace) is Namespace else PUBLIC
+        if anchor.state & DISPLACED or (anchor.owner and anchor.owner != owner):
+            return end  # it ceased to be what this owner may see
         node, at = anchor, 0
         node.last_access_time = self.clock.tick()
         while at < end:
@@ -183,15 +223,11 @@ class OwnedStorage(WithinShare, HiRadixCache):
         super().write_backup_storage(node, backup_len)
 
     def _announce_gone(self, node: Node) -> None:
-        from sglang.srt.mem_cache.events import StorageMedium
-
         super()._announce_gone(node)
         if node.host_value is not None:
             self._record_remove_event(node, medium=StorageMedium.CPU)
 
     def _announce_there(self, node: Node) -> None:
-        from sglang.srt.mem_cache.events import StorageMedium
-
         super()._announce_there(node)
         if node.host_value is None or node.write_through_pending_id is not None:
             return

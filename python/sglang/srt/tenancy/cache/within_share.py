@@ -73,6 +73,12 @@ class WithinShare(FairEviction):
             self._keep_within_shares()
         return result
 
+    def judge(self, *args: Any) -> None:
+        """What is merged away unlocks what it hung below."""
+        super().judge(*args)
+        if self.shares is not None:
+            self._keep_within_shares()
+
     def withdraw(self, *args: Any) -> None:
         """What ceases to be public counts for its owner again."""
         super().withdraw(*args)
