@@ -267,7 +267,7 @@ def one_step(engine: Engine, rng: random.Random) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_in_ample_memory_only_the_limited_lose_anything(seed: int) -> None:
     """A play that the model follows: pages of users without a share never go."""
-    steps = random_steps(random.Random(seed), 250, evictions=False)
+    steps = random_steps(random.Random(seed), 500, evictions=False)
     kept_out = {"erase", "flush"}
     shares = CacheShares({"ann": 0.005})
     play = Play(Setting(mode="isolated", shares=shares, page_size=(1, 4)[seed % 2]))

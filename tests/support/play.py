@@ -64,7 +64,7 @@ STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
     "store": (10, (3, 3)),
     "attach": (4, ()),
     "detach": (2, ()),
-    "reattach": (4, (len(PREFIXES), len(USERS))),
+    "evict_and_reattach": (4, (len(PREFIXES), len(USERS))),
     "evict": (12, (60,)),
     "evict_host": (8, (60,)),
     "evict_and_return": (4, SPEC),
@@ -407,7 +407,7 @@ class Play:
             storage.land(0, 99)
             storage.detach()
 
-    def _reattach(self, which: int, user: int) -> None:
+    def _evict_and_reattach(self, which: int, user: int) -> None:
         """What is public ceases to be while nothing has a name; then somebody else asks storage
         for what its owner goes on to write."""
         if self.engine.storage is None or not self.engine.storage.attached:
