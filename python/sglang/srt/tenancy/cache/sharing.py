@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.ban import FOREVER, Bans
 from sglang.srt.tenancy.cache.merge import Merging
 from sglang.srt.tenancy.cache.node import (
     CONFINED,
@@ -24,6 +24,7 @@ from sglang.srt.tenancy.cache.node import (
     Node,
     walk,
 )
+from sglang.srt.tenancy.cache.promotion_blocklist import PromotionBlocklist
 from sglang.srt.tenancy.cache.published import Published
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
 from sglang.srt.tenancy.cache.verdicts import SOURCES, Judged, Verdicts
@@ -32,13 +33,17 @@ from sglang.srt.tenancy.ownership import Namespace, namespace
 
 logger = logging.getLogger(__name__)
 
+# Owners of one first page that are compared for one prompt, those who came last first: they are
+# likeliest to be in the window.
+_MOST_COUNTED = 1024
+
 
 class Sharing(Merging):
     def reset(self) -> None:
         super().reset()
         if not hasattr(self, "published"):  # they outlive a flush of the cache
             self.published = Published(self.page_size)
-            self.bans = Bans()
+            self.blocklist = PromotionBlocklist()
             self.verdicts: Verdicts = SOURCES.get(self.options.tenant_detector, Judged)()
 
     # Published prefixes
@@ -105,13 +110,30 @@ class Sharing(Merging):
         tokens, namespace = key.token_ids, key.extra_key
         if sensitive is not None and sensitive < len(tokens):
             # The page it begins in, so that nothing that reaches it becomes public.
-            banned = min(len(tokens), (sensitive // page + 1) * page)
-            self.bans.add(namespace.extra_key, tokens, banned, FOREVER)
+            blocked = min(len(tokens), (sensitive // page + 1) * page)
+            self.blocklist.block(namespace.extra_key, tokens, blocked)
+            self._clear_harmless(key, sensitive // page * page)
         path = self._cut_at(key, min(harmless, len(tokens)) // page * page)
         for node in path:
             node.state |= HARMLESS
         if path:
             self._promote(key, path[-1])
+
+    def _clear_harmless(self, key: RadixKey, above: int) -> None:
+        """Take back what an earlier verdict said of the nodes that a sender's tokens behind
+        ``above`` reach. The blocklist may forget; then they need a verdict again."""
+        node, at, end = self.root_node, 0, len(key)
+        while at < end:
+            child = self.child_of(node, key, at)
+            if child is None:
+                break
+            shared = common_prefix(child.key.token_ids, key.token_ids, at, end)
+            at += shared
+            if at > above:
+                child.state &= ~HARMLESS
+            if shared < len(child.key):
+                break
+            node = child
 
     def _cut_at(self, key: RadixKey, end: int) -> list[Node]:
         """The private nodes of the key's first ``end`` tokens, none of them longer than that."""
@@ -191,30 +213,35 @@ class Sharing(Merging):
 
     def _promotable(self, key: RadixKey, path: list[Node], start: int, end: int) -> int:
         """Up to which token the path may become public because enough users hold it."""
-        page, first = self.page_size, path[0]
+        page, first, enough = self.page_size, path[0], self.options.tenant_public_users
+        assert first.parent is not None
+        rivals = self._rivals(first, first.parent)
+        if len(rivals) < enough:
+            return start  # before anything is hashed
         end = min(end, start + self.verdicts.harmless(path))
-        plain = first.key.extra_key.extra_key
-        end = self.bans.allowed(plain, key.token_ids, start, end, self.clock.epoch) // page * page
+        plain, epoch = first.key.extra_key.extra_key, self.clock.epoch
+        end = self.blocklist.allowed(plain, key.token_ids, start, end, epoch) // page * page
         if end <= start:
             return start
-        holders = self._holders(key.token_ids, first, start, end)
-        enough = self.options.tenant_public_users
+        holders = self._holders(key.token_ids, rivals, start, end)
         return start if len(holders) < enough else sorted(holders, reverse=True)[enough - 1]
 
-    def _holders(self, tokens: array[int], first: Node, start: int, end: int) -> list[int]:
+    def _holders(
+        self, tokens: array[int], rivals: dict[str, Node], start: int, end: int
+    ) -> list[int]:
         """For each owner of these tokens under one public parent: up to where they hold them.
 
         Only what was used in the window counts, and nothing that a request kept to itself.
         """
-        assert first.parent is not None
-        rivals = self._rivals(first, first.parent)
-        if len(rivals) < self.options.tenant_public_users:
-            return []
-        found = []
-        for rival in rivals.values():
+        found: list[int] = []
+        whole = 0
+        for rival in islice(reversed(rivals.values()), _MOST_COUNTED):
             held = self._held(rival, tokens, start, end, self._counts_for_promotion)
             if held > start:
                 found.append(held)
+            whole += held >= end
+            if whole >= self.options.tenant_public_users:
+                break  # nothing can be longer
         return found
 
     def _held(
@@ -382,7 +409,7 @@ class Sharing(Merging):
         start = len(tokens)
         tokens += node.key.token_ids
         until = self.clock.epoch + self.options.tenant_quarantine_epochs
-        self.bans.add(node.key.extra_key, tokens, start + self.page_size, until)
+        self.blocklist.quarantine(node.key.extra_key, tokens, start + self.page_size, until)
 
     def _demote(self, top: Node) -> None:
         """A public node and all public ones below it go back to its first owner; what other

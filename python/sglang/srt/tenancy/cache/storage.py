@@ -109,7 +109,7 @@ class OwnedStorage(WithinShare, HiRadixCache):
             return 0
         plain = req.extra_key.extra_key
         tokens = req.full_untruncated_fill_ids
-        end = self.bans.allowed(plain, tokens, start, start + count, self.clock.epoch)
+        end = self.blocklist.allowed(plain, tokens, start, start + count, self.clock.epoch)
         return int((end - start) // self.page_size)
 
     def attach_storage_backend(self, *args: Any, **kwargs: Any) -> tuple[bool, str]:
