@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sglang.srt.tenancy.cache.node import PUBLIC, Node
+from sglang.srt.tenancy.cache.owner_sizes import OwnerSizes
 from sglang.srt.tenancy.cache.quota import Quota
 
 _ROOM_TO_GROW = 1.25
@@ -42,7 +43,7 @@ class EvictionOrder:
         self._priority = priority
         self._weights = weights
         self.quota = quota
-        self.sizes: dict[str, int] = {}
+        self.sizes = OwnerSizes()
         self._present = 0.0  # weights of the owners who hold something, the public aside
         self._leaves: dict[str, list[tuple[Any, Node]]] = {}
         # For each owner with leaves: a size that theirs has not outgrown, and a priority that no

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from typing import Any
 
+from sglang.srt.tenancy.cache.node import PUBLIC
+from sglang.srt.tenancy.cache.owner_sizes import OwnerSizes
 from sglang.srt.tenancy.ownership import Namespace
 from sglang.srt.tenancy.user_id import digest
-
-PUBLIC = ""  # the owner of what nobody owns
 
 # Per node, as the tree keeps them: a window that nobody touched since is not rolled.
 COUNTERS = ("epoch", "hit_cur", "u_cnt_l", "hit_pre", "u_pre")
@@ -42,16 +41,14 @@ def stats(cache: Any, owners: int) -> dict[str, Any]:
 
 
 def _occupancy(order: Any, owners: int) -> dict[str, Any]:
-    sizes: Mapping[str, int] = order.sizes
-    private = [(size, digest(owner), owner) for owner, size in sizes.items() if owner != PUBLIC]
-    private.sort(key=lambda entry: (-entry[0], entry[1]))
+    sizes: OwnerSizes = order.sizes
     return {
         "public": sizes.get(PUBLIC, 0),
-        "private": sum(size for size, _, _ in private),
-        "owners": len(private),
+        "private": sizes.private,
+        "owners": sizes.owners(),
         "largest_owners": [
-            {"owner": shown, "tokens": size} | _allowed(order.quota, owner)
-            for size, shown, owner in private[:owners]
+            {"owner": digest(owner), "tokens": size} | _allowed(order.quota, owner)
+            for owner, size in sizes.largest(owners)
         ],
     }
 
