@@ -196,7 +196,7 @@ class Engine:
 
     def new_task(
         self,
-        user: str,
+        user: str | None,  # None: without a name
         prompt: array[int],
         extra_key: str | None = None,
         scope: str | None = None,

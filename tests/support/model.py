@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sglang.srt.tenancy.cache.node import CONFINED, HARMLESS, Node
+from sglang.srt.tenancy.user_id import account_name
 from support.engine import Seen, Setting
 
 # upstream's extra key, and all tokens up to the end of the page
@@ -156,7 +157,7 @@ class Model:
             if page.public is not None:
                 page.public.roll(self.epoch)
                 page.public.cur.add(Range(least, 1))
-                (page.public.users if least else page.public.maybe_users).add(user)
+                (page.public.users if least else page.public.maybe_users).add(account_name(user))
             elif user in page.owners:
                 mine = page.owners[user]
                 mine.roll(self.epoch)

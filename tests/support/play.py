@@ -14,6 +14,7 @@ from typing import Any
 
 from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.ownership import stays_private
+from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, account_name
 from support.engine import LONGEST, Engine, Setting, Task
 from support.model import Model, ModelError, Place
 
@@ -23,7 +24,8 @@ Before = tuple[int, int, bool, int | None]
 
 Step = tuple[Any, ...]
 
-USERS = ("ann", "ben", "cyn", "dan")
+# The last two have no name: those who share one account, and those who leave nothing.
+USERS = ("ann", "ben", "cyn", SHARED_ANONYMOUS, None)
 EXTRA_KEYS = (None, None, None, "lora")
 SCOPES = (None, None, None, None, None, "private", "none")
 CHUNKS = (LONGEST, LONGEST, 12, 32)
@@ -545,8 +547,9 @@ class Play:
             self.model.demoted(top, now, ban=False)
 
     def _erase(self, user: int) -> None:
-        self.engine.cache.erase(USERS[user])
-        self.model.erase(USERS[user])
+        name = account_name(USERS[user])
+        self.engine.cache.erase(name)
+        self.model.erase(name)
 
     def _flush(self) -> None:
         if not any(task.running for task in self.engine.tasks):

@@ -11,6 +11,7 @@ from sglang.srt.tenancy.cache.node import DISPLACED, Node
 from sglang.srt.tenancy.cache.sharing import Sharing
 from sglang.srt.tenancy.cache.tree import common_prefix
 from sglang.srt.tenancy.ownership import keeps_out_of_tree, stays_private
+from sglang.srt.tenancy.user_id import account_name
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
@@ -158,7 +159,7 @@ class Requests(Sharing):
         first_time = counted is None
         if first_time:
             self.clock.admit()
-        req.counted_to = self._visit(last, req.user_id or "", counted or 0)
+        req.counted_to = self._visit(last, account_name(req.user_id), counted or 0)
         if self.options.tenant_mode != "selective":
             return
         if inserted is not None and not stays_private(req):

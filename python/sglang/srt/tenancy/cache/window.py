@@ -45,7 +45,8 @@ class Clock:
             node.crowd.roll(one_epoch=age == 1)
 
     def count(self, node: Node, user: str) -> None:
-        """One admitted request of this user passes the node."""
+        """One admitted request passes the node. ``user``: as ``account_name`` has it, or whoever
+        comes without a name would be somebody else each time."""
         self.roll(node)
         node.hit_cur += 1
         if not node.owner:
