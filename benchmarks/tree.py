@@ -29,10 +29,11 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from support.trees import start_group
+from tree_cost.crowded import found_again, promotion_ms, stats_ms
 from tree_cost.nodes import bytes_per_node, nodes_per_talk
 from tree_cost.operations import Effort, evictions, measure
 from tree_cost.picture import draw
-from tree_cost.subjects import OURS, SHARED, UPSTREAM, Kind, Subject
+from tree_cost.subjects import OURS, SELECTIVE, SHARED, UPSTREAM, Kind, Subject
 from tree_cost.switched_off import what_is_built
 from tree_cost.targets import FLAT, as_table, targets
 from tree_cost.timing import undisturbed
@@ -42,7 +43,8 @@ from tree_cost.traces import SEED, Shape
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """``flat``: leaves of the two trees between which evictions are compared.
-    ``memory_leaves``: leaves of the tree whose nodes are weighed."""
+    ``memory_leaves``: leaves of the tree whose nodes are weighed. ``rounds``: how often the user
+    comes back among users who come once."""
 
     leaves: list[int]
     users: list[int]
@@ -51,6 +53,7 @@ class Plan:
     effort: Effort
     memory_leaves: int
     talks: int
+    rounds: int
 
 
 FULL = Plan(
@@ -61,6 +64,7 @@ FULL = Plan(
     effort=Effort(batches=200, samples=60, seconds=4.0),
     memory_leaves=20_000,
     talks=20,
+    rounds=50,
 )
 QUICK = Plan(
     leaves=[1_000, 10_000, 40_000],
@@ -70,6 +74,7 @@ QUICK = Plan(
     effort=Effort(batches=60, samples=20, seconds=0.8),
     memory_leaves=5_000,
     talks=4,
+    rounds=12,
 )
 
 
@@ -123,7 +128,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
     shapes = [Shape(n, u) for u in plan.users for n in plan.leaves if u <= n]
     flat = [(k, u) for k in kinds[1:] for u in plan.flat_users if k is not SHARED or u == 1]
     results: dict[str, Any] = {"seed": SEED, "modes": list(modes), "machine": machine()}
-    with tqdm(total=len(shapes) + len(flat) + 2 * len(kinds) + 1, desc="benchmark") as bar:
+    with tqdm(total=len(shapes) + len(flat) + 3 * len(kinds) + 3, desc="benchmark") as bar:
 
         def step(name: str, figure: Callable[[], Any]) -> Any:
             bar.set_postfix_str(name)
@@ -139,6 +144,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
         results["nodes_per_talk"] = {
             kind.name: step("talks", partial(nodes_per_talk, kind, plan.talks)) for kind in kinds
         }
+        results["crowded"] = crowded(kinds, plan.rounds, step)
         results["runs"] = [
             step(
                 f"{shape.leaves:,} leaves, {shape.users:,} users",
@@ -150,6 +156,20 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
             step(f"evictions, {users:,} users", partial(flatness, kind, users, plan))
             for kind, users in flat
         ]
+    return results
+
+
+def crowded(
+    kinds: Sequence[Kind], rounds: int, step: Callable[[str, Callable[[], Any]], Any]
+) -> dict[str, Any]:
+    """What must not grow with all who were here. Only in selective mode prompts become public."""
+    results: dict[str, Any] = {}
+    if SELECTIVE in kinds:
+        results["promotion_ms"] = step("blocklist", partial(promotion_ms, SELECTIVE))
+        results["stats_ms"] = step("stats", partial(stats_ms, SELECTIVE))
+    results["found_again"] = {
+        kind.name: step("one-off users", partial(found_again, kind, rounds)) for kind in kinds
+    }
     return results
 
 

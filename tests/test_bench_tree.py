@@ -79,6 +79,14 @@ def test_nodes_are_weighed(results: Any) -> None:
     assert all(upstream / 2 < ours <= upstream * 1.2 for ours in results["bytes_per_node"].values())
 
 
+def test_what_a_crowd_costs_is_measured(results: Any) -> None:
+    crowded = results["crowded"]
+    assert 0 < crowded["promotion_ms"] < 10
+    assert 0 < crowded["stats_ms"] < 50
+    assert list(crowded["found_again"]) == ["upstream", *MODES]
+    assert crowded["found_again"]["upstream"] == crowded["found_again"]["shared"] == 1
+
+
 def test_with_the_flag_off_the_registry_builds_upstreams_class(results: Any) -> None:
     off = results["tenant_cache_off"]
     assert off["is_upstreams"]
@@ -97,6 +105,12 @@ def test_every_target_has_a_verdict_and_none_for_what_was_not_measured(results: 
             assert verdicts[f"{operation} tokens, one user, x upstream", mode] in (True, False)
     assert verdicts["evict one leaf of 10,000, times faster", "selective"] is None
     assert verdicts["evict one leaf, 100,000 leaves x 1,000", "selective"] is None
+    for bounded in (
+        "promotion of 8,000 tokens, 65,536 blocked, ms",
+        "stats of 100,000 owners, ms",
+        "found again after 60 one-off users, x upstream",
+    ):
+        assert verdicts[bounded, "selective"] in (True, False)
     assert verdicts["tenant cache off: upstream's own class", "off"] is True
 
 

@@ -52,12 +52,15 @@ class Subject:
         *,
         write_policy: str = "write_through_selective",
         context: int = 2048,
+        device_tokens: int | None = None,
+        host_ratio: float = 1.1,
     ):
+        """``device_tokens``: of its pool, where it is not to hold just the shape."""
         self.kind, self.shape = kind, shape
         self.tree = Tree(
             ours=kind.ours,
-            device_tokens=shape.tokens() + _SLACK,
-            host_ratio=1.1,
+            device_tokens=device_tokens or shape.tokens() + _SLACK,
+            host_ratio=host_ratio,
             write_policy=write_policy,
             mode=kind.mode or "selective",
             context=context,

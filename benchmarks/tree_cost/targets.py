@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from tree_cost.crowded import ENTRIES, ONE_OFF_USERS, OWNERS, PROMPT
 from tree_cost.nodes import TURNS
 from tree_cost.operations import EVICT, INSERT_LEAF, INSERT_LONG, MATCH_LEAF, MATCH_LONG
 from tree_cost.subjects import SELECTIVE, UPSTREAM
@@ -27,6 +28,7 @@ class Target(NamedTuple):
 def targets(results: dict[str, Any]) -> list[Target]:
     """``results``: what tree.json holds. Where several were measured, the worst one counts."""
     found = [*_one_user(results), *_speedups(results), *_flat(results), *_sizes(results)]
+    found += _crowded(results)
     off = results["tenant_cache_off"]["is_upstreams"]
     found.append(Target("tenant cache off: upstream's own class", "off", "yes", float(off), off))
     return found
@@ -99,6 +101,22 @@ def _sizes(results: dict[str, Any]) -> Iterator[Target]:
             fewer,
             fewer >= 10 if asked else None,
         )
+
+
+def _crowded(results: dict[str, Any]) -> Iterator[Target]:
+    """What must not grow with those who were here: of the scheduler's time, and of memory."""
+    crowded = results["crowded"]
+    for key, name, limit in (
+        ("promotion_ms", f"promotion of {PROMPT:,} tokens, {ENTRIES:,} blocked, ms", 1.0),
+        ("stats_ms", f"stats of {OWNERS:,} owners, ms", 5.0),
+    ):
+        known = [crowded[key]] if key in crowded else []
+        yield _at_most(name, SELECTIVE.name, limit, known, strictly=True)
+    found = crowded["found_again"]
+    for mode in results["modes"]:
+        ratio = found[mode] / found[UPSTREAM.name]
+        name = f"found again after {ONE_OFF_USERS} one-off users, x upstream"
+        yield Target(name, mode, ">= 0.95", ratio, ratio >= 0.95)
 
 
 def _ratio(run: dict[str, Any], operation: str, mode: str) -> float | None:
