@@ -315,3 +315,28 @@ def test_users_are_counted_before_anything_is_hashed() -> None:
     assert asked
     assert on.find("eve", COMMON) == 40
     on.drain()
+
+
+def test_a_prompt_is_compared_with_1024_owners_at_most() -> None:
+    """Thousands may hold its first page, and none of them count: they kept it to themselves."""
+    on = Engine(Setting(host=False))
+    for number in range(2_000):
+        prompt = array("q", (7, 10 + number))
+        task = on.new_task(f"user-{number}", prompt, scope="private")
+        assert on.admit(task)
+        on.step(task)
+        on.finish(task)
+    compared = 0
+    hold = on.cache._held
+
+    def watched(*how: Any, **more: Any) -> int:
+        nonlocal compared
+        compared += 1
+        return int(hold(*how, **more))
+
+    on.cache._held = watched
+    serve(on, "ann", array("q", (7, 8, 9)))
+    assert compared == 2 * 1024  # after its prompt, and when it ended
+    assert on.find("ben", array("q", (7, 8))) == 0
+    serve(on, "ben", array("q", (7, 8, 9)))
+    assert on.find("cyn", array("q", (7, 8, 9))) == 3
