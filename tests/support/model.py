@@ -214,6 +214,13 @@ class Model:
         enough = self.setting.public_users
         return ranking[enough - 1] if len(ranking) >= enough else 0
 
+    def _follows_sensitive(self, place: Place) -> bool:
+        """Whether something sensitive is in this page or before it."""
+        plain, tokens = place
+        return any(
+            plain == other and tokens[: len(begins)] == begins for other, begins in self.sensitive
+        )
+
     def _is_sensitive(self, place: Place) -> bool:
         """Whether something sensitive begins in this page."""
         plain, tokens = place
@@ -233,6 +240,10 @@ class Model:
         if sensitive is not None and sensitive < len(tokens):
             end = min(len(tokens), (sensitive // self.page + 1) * self.page)
             self.sensitive.add((plain, tuple(tokens[:end])))
+            for last, place in self._path(plain, tokens):
+                page = self.pages.get(place)
+                if last > sensitive and page is not None and user in page.owners:
+                    page.owners[user].harmless = False
         last, own = 0, False
         for end, place in self._path(plain, tokens[:harmless]):
             page = self.pages.get(place)
@@ -431,6 +442,7 @@ class Model:
         harmless = bool(node.state & HARMLESS)
         if harmless and place not in self.judged:
             raise ModelError("a page is taken for harmless that nobody has judged")
-        if harmless != holding.harmless and not (evicted and holding.harmless):
+        forgotten = holding.harmless and (evicted or self._follows_sensitive(place))
+        if harmless != holding.harmless and not forgotten:
             raise ModelError("a verdict is on another page than was judged")
         holding.harmless = harmless

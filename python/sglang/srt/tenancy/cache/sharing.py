@@ -122,6 +122,7 @@ class Sharing(Merging):
     def _clear_harmless(self, key: RadixKey, above: int) -> None:
         """Take back what an earlier verdict said of the nodes that a sender's tokens behind
         ``above`` reach. The blocklist may forget; then they need a verdict again."""
+        self._cut_at(key, above)  # what is before keeps its verdict
         node, at, end = self.root_node, 0, len(key)
         while at < end:
             child = self.child_of(node, key, at)
