@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from array import array
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
+from support.asks import Asker, sampling
 from support.engine import Engine, Setting, Task
+from support.patience import until
+from support.prompts import fresh_prompt, fresh_user
+from support.server import Server
 from support.trees import start_group
+from support.watch import Watch
 
 from sglang.srt.tenancy.cache.deferred_free import DeviceFrees, HostFrees
 
@@ -156,3 +163,25 @@ def test_host_slots_wait_for_the_transfers_of_their_time() -> None:
     under_way.clear()
     frees.add(torch.tensor([3]))
     assert freed == [1, 2, 3], "nothing is under way"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_server_frees_what_waited(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, ahead: bool
+) -> None:
+    """The scheduler says when a batch is processed, and when it is idle."""
+    start = "support.overlap:start" if ahead else "support.watch:start"
+    watch = Watch(tmp_path_factory.mktemp("watch"), start)
+    flags = ("--enable-tenant-cache", "--tenant-mode", "isolated")
+    with Server(tiny_model, *flags, env=watch.env) as server:
+        user, prompt, body = fresh_user(), fresh_prompt(200), {"sampling_params": sampling(20)}
+
+        def ask(_: int) -> None:
+            Asker(server).generate(text=prompt, user_id=user, **body)
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(16)))
+        until(lambda: watch.steps()[-1]["deferred"] == 0)
+        # Without overlap they are freed before the scheduler's next round.
+        assert any(step["deferred"] for step in watch.steps()) == ahead

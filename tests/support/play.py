@@ -503,7 +503,7 @@ class Play:
         self._serve(user, *spec)
         if not self.unjudged:
             return
-        _, plain, tokens = self.unjudged[-1]
+        owner, plain, tokens = self.unjudged[-1]
         self._land(99, 99)
         self._evict(self.setting.device_tokens)
         self._agree()
@@ -511,7 +511,7 @@ class Play:
             self._start((user + other) % len(USERS), *spec)
             self._step(len(self.engine.tasks) - 1, 0)
             self._agree()
-        self._judge(USERS[user], plain, tokens, len(tokens), None)
+        self._judge(owner, plain, tokens, len(tokens), None)
 
     def _evict_and_fetch(self, *spec: Any) -> None:
         """A prompt that only storage still has, and that is on its way from there."""

@@ -5,7 +5,7 @@ to its own file whenever something has changed:
 
     {"seed": hash}                              once: how this process orders sets of strings
     {"step": n, "waiting": n, "digest": "…", "counts": {…}, "device": tokens,
-     "host": tokens}
+     "host": tokens, "deferred": tokens}
     {"batch": [[rid, tokens found, tokens to compute], …]}        each prefill
 """
 
@@ -77,6 +77,7 @@ class _Watcher:
             "counts": cache.counts,
             "device": sum(cache.device_order.sizes.values()),
             "host": sum(cache.host_order.sizes.values()) if hasattr(cache, "host_order") else 0,
+            "deferred": cache.device_frees.tokens,
         }
         if seen != self.seen:
             cache.sanity_check()
