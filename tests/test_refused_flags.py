@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from unittest import mock
 
 import pytest
 
-from sglang.srt.server_args import prepare_server_args
+from sglang.srt.arg_groups.arg_utils import namespace_of
+from sglang.srt.server_args import ServerArgs, prepare_server_args
+from sglang.srt.tenancy.options import FIELDS, upstream_fields
 
 ON = ["--enable-tenant-cache"]
 ISOLATED = [*ON, "--tenant-mode", "isolated"]
@@ -65,6 +68,14 @@ def test_flags_are_refused_by_name(tiny_model: Path, named: str) -> None:
     with pytest.raises(ValueError, match=r"tenant|schedule") as refused:
         prepare_server_args(["--model-path", str(tiny_model), *FLAGS[named]])
     assert named in str(refused.value)
+
+
+def test_every_argument_has_a_namespace_that_upstream_knows() -> None:
+    """Upstream publishes what its processes read by namespace, and tests that none is missing."""
+    spaces = namespace_of(ServerArgs)
+    assert set(spaces) == {field.name for field in dataclasses.fields(ServerArgs)}
+    known = {spaces[name] for name in upstream_fields(ServerArgs)}
+    assert {spaces[name] for name in FIELDS} <= known
 
 
 @pytest.mark.parametrize("mode", ["shared", "isolated", "selective"])

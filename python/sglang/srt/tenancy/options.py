@@ -12,7 +12,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Literal
 
-from sglang.srt.arg_groups.arg_utils import A, Arg, add_cli_args_from_dataclass
+from sglang.srt.arg_groups.arg_utils import NS, A, Arg, add_cli_args_from_dataclass
 from sglang.srt.arg_groups.overrides import ResolvedView, resolved_view
 from sglang.srt.environ import envs
 
@@ -37,11 +37,15 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 @dataclasses.dataclass(kw_only=True)
 class TenantOptions:
-    """The part of ServerArgs that belongs to the fork."""
+    """The part of ServerArgs that belongs to the fork.
+
+    ``NS``: upstream's namespace, under which a resolved value is published to its processes.
+    """
 
     enable_tenant_cache: A[
         bool,
         Arg(help="Give every cached prefix an owner. Without it the server is upstream's."),
+        NS("memory"),
     ] = False
     tenant_mode: A[
         Literal["shared", "isolated", "selective"],
@@ -49,14 +53,17 @@ class TenantOptions:
             help="shared: every prefix serves everybody, as upstream. isolated: each user "
             "matches only their own. selective: what is harmless and shared becomes public."
         ),
+        NS("memory"),
     ] = "selective"
     tenant_config: A[
         str | None,
         Arg(help="TOML file of users, their API keys and weights. Reloaded on SIGHUP."),
+        NS("serving"),
     ] = None
     tenant_header: A[
         str | None,
         Arg(help="Header in which a gateway that has authenticated the user names them."),
+        NS("serving"),
     ] = None
     tenant_anonymous: A[
         Literal["isolate", "share", "reject"],
@@ -64,6 +71,7 @@ class TenantOptions:
             help="Requests that name no user. isolate: nothing they compute is kept. share: "
             "they are one common user. reject: 401."
         ),
+        NS("serving"),
     ] = "isolate"
     tenant_public_users: A[
         int,
@@ -71,10 +79,12 @@ class TenantOptions:
             help="selective: how many distinct users must hold the same harmless prefix within "
             "the window before it becomes public."
         ),
+        NS("memory"),
     ] = 3
     tenant_epoch_requests: A[
         int,
         Arg(help="Admitted requests to an epoch; the window is this epoch and the one before."),
+        NS("memory"),
     ] = 1024
     tenant_detector: A[
         Literal["none", "rules", "off-trust-all"],
@@ -84,6 +94,7 @@ class TenantOptions:
             "off-trust-all: everything is taken for harmless; for benchmarks, and for prompts that "
             "nobody minds sharing."
         ),
+        NS("serving"),
     ] = "rules"
     tenant_detector_model: A[
         str | None,
@@ -91,10 +102,12 @@ class TenantOptions:
             help="Folder of a token-classification checkpoint that reads each prompt after the "
             "rules; on the CPU, in the detector's process."
         ),
+        NS("serving"),
     ] = None
     tenant_detector_judge: A[
         bool,
         Arg(help="Ask the served model itself about what rules and model leave open."),
+        NS("serving"),
     ] = False
     tenant_rdr_threshold: A[
         float,
@@ -104,12 +117,17 @@ class TenantOptions:
             "than this times --tenant-epoch-requests, alone on a server, cannot be told from a "
             "prober. 0 never demotes."
         ),
+        NS("memory"),
     ] = 0.004
     tenant_rdr_min_hits: A[
-        int, Arg(help="selective: hits in the window before --tenant-rdr-threshold is looked at.")
+        int,
+        Arg(help="selective: hits in the window before --tenant-rdr-threshold is looked at."),
+        NS("memory"),
     ] = 256
     tenant_quarantine_epochs: A[
-        int, Arg(help="selective: epochs for which a probed prefix cannot become public again.")
+        int,
+        Arg(help="selective: epochs for which a probed prefix cannot become public again."),
+        NS("memory"),
     ] = 64
     tenant_publish_private_events: A[
         bool,
@@ -117,11 +135,13 @@ class TenantOptions:
             help="With --kv-events-config: publish events of private blocks too, under names "
             "that only this server can compute. Without it private blocks are not published."
         ),
+        NS("memory"),
     ] = False
 
     tenant_input_weight: A[
         float,
         Arg(help="--schedule-policy vtc or dlpm: service that a prompt token counts for."),
+        NS("schedule"),
     ] = 1.0
     tenant_cached_weight: A[
         float,
@@ -129,9 +149,12 @@ class TenantOptions:
             help="vtc, dlpm: service that a prompt token counts for that was found in the cache. "
             "It computes nothing, but it holds memory for as long as the request runs."
         ),
+        NS("schedule"),
     ] = 0.1
     tenant_output_weight: A[
-        float, Arg(help="vtc, dlpm: service that a token of an answer counts for.")
+        float,
+        Arg(help="vtc, dlpm: service that a token of an answer counts for."),
+        NS("schedule"),
     ] = 2.0
     tenant_dlpm_quantum: A[
         float,
@@ -139,6 +162,7 @@ class TenantOptions:
             help="dlpm: service that each user gets before anybody gets more. Larger: more cache "
             "hits in a row; smaller: stricter turns."
         ),
+        NS("schedule"),
     ] = 4096.0
 
 
