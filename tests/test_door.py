@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, TypeVar
+from unittest.mock import MagicMock, Mock
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.tenancy import door
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.identity import Asker, Resolver
+from sglang.srt.tenancy.limits import Gate, Limits
 from sglang.srt.tenancy.options import TenantOptions
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
 from sglang.srt.utils.auth import AuthLevel, auth_level
@@ -207,6 +210,64 @@ def test_with_the_feature_off_the_fields_are_ignored(junk: Any) -> None:
     door.stamp(obj, options(enable_tenant_cache=False))
     assert obj.user_id is None
     assert obj.cache_scope is None
+
+
+@pytest.mark.parametrize("user", ["alice", None])
+@pytest.mark.parametrize("prompt", [{"text": "x"}, {"input_ids": [1, 2]}])
+def test_stamp_takes_a_request_that_was_not_normalized(
+    prompt: dict[str, Any], user: str | None
+) -> None:
+    obj = GenerateReqInput(**prompt, user_id=user)
+    door.stamp(obj, options())
+    assert obj.user_id.startswith(user or "?")
+    assert obj.cache_scope == (None if user else "none")
+    door.stamp(obj, options(enable_tenant_cache=False))
+    assert (obj.user_id, obj.cache_scope) == (None, None)
+
+
+@pytest.mark.parametrize("prompts", [{"text": ["x", "y"]}, {"input_ids": [[1], [2, 3]]}])
+def test_stamp_counts_the_prompts_of_a_batch_that_was_not_normalized(
+    prompts: dict[str, Any],
+) -> None:
+    obj = GenerateReqInput(**prompts, user_id=["a", "b"])
+    door.stamp(obj, options())
+    assert obj.user_id == ["a", "b"]
+    with pytest.raises(IdentityError, match="user_id: 1 users for 2 prompts"):
+        door.stamp(GenerateReqInput(**prompts, user_id=["a"]), options())
+
+
+def test_stamp_takes_a_request_without_attributes() -> None:
+    obj: Any = SimpleNamespace()
+    door.stamp(obj, options())
+    assert obj.user_id.startswith("?")
+    door.stamp(obj, options(enable_tenant_cache=False))
+    assert (obj.user_id, obj.cache_scope) == (None, None)
+    with As("alice"):
+        door.stamp(obj, options())
+    assert obj.user_id == "alice"
+
+
+def test_stamp_takes_what_upstreams_tests_give_a_tokenizer_manager() -> None:
+    given: tuple[Any, ...] = (Mock(), SimpleNamespace(), options())
+    for arguments in given:
+        for single in (True, False):
+            obj = MagicMock(spec=GenerateReqInput)
+            obj.is_single = single
+            door.stamp(obj, arguments)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate = Gate(lambda user: Limits(tokens_per_minute=60_000))
+    monkeypatch.setattr(door.Door, "gate", gate)
+    return gate
+
+
+def test_settle_takes_a_request_without_attributes(gate: Gate) -> None:
+    door.settle(True, SimpleNamespace(), {})
+    assert gate.standings[SHARED_ANONYMOUS].used == 0
+    door.settle(True, GenerateReqInput(text="x" * 400, user_id="alice"), {"finish_reason": None})
+    assert 90 < gate.standings["alice"].used <= 100
 
 
 @dataclass

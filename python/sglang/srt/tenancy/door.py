@@ -82,6 +82,9 @@ _FREE_PATHS = (
     "/tenant/selftest",
 )
 
+# Fields of a body that hold one prompt, or a list of them.
+_PROMPTS = ("text", "prompt", "input_ids")
+
 
 class Door:
     """ASGI middleware that resolves who asks. Inert until ``open`` finds the feature on."""
@@ -388,39 +391,66 @@ def settle(finished: bool, obj: GenerateReqInput | EmbeddingReqInput, meta: dict
         return
     prompt = meta.get("prompt_tokens")
     if prompt is None:
-        refused = "status_code" in (meta["finish_reason"] or {})
-        held = {"text": obj.text, "input_ids": obj.input_ids}
+        refused = "status_code" in (meta.get("finish_reason") or {})
+        held = {name: getattr(obj, name, None) for name in _PROMPTS}
         prompt = 0 if refused else estimated_tokens(held, 1)
-    Door.gate.spend(account_name(obj.user_id), prompt + meta.get("completion_tokens", 0))
+    user = account_name(getattr(obj, "user_id", None))
+    Door.gate.spend(user, prompt + meta.get("completion_tokens", 0))
 
 
 def stamp(obj: GenerateReqInput | EmbeddingReqInput, options: TenantOptions) -> None:
-    """Write the door's identity on a normalized request: one user, or one per prompt.
+    """Write the door's identity on a request: one user, or one per prompt.
 
     Requests from inside the process (engine API, health check) carry their own word or
-    none. Raises IdentityError 400 where a list of users does not fit the prompts.
+    none. Raises IdentityError 400 where a list of users does not fit the prompts. What
+    normalizing has not set yet is taken from the prompts.
     """
     if isinstance(obj, EmbeddingReqInput):
         return  # a model that takes these does not start with the tenant cache
-    if not options.enable_tenant_cache:
+    if not _is_on(options):
         obj.user_id = obj.cache_scope = None
         return
-    asker = _asker.get() or Asker(obj.user_id, obj.cache_scope)
+    said = Asker(getattr(obj, "user_id", None), getattr(obj, "cache_scope", None))
+    asker = _asker.get() or said
+    prompts, single, samples = _shape(obj)
     users = asker.user_ids
     if not isinstance(users, (tuple, list)):
-        users = (users,) * obj.batch_size
+        users = (users,) * prompts
     else:
-        _check_count(users, obj.batch_size)
+        _check_count(users, prompts)
     stamps = [_stamp_of(user, asker.cache_scope, options) for user in users]
-    if obj.is_single:
+    if single:
         obj.user_id, obj.cache_scope = stamps[0]
     else:
-        obj.user_id = [user for user, _ in stamps] * obj.parallel_sample_num
-        obj.cache_scope = [scope for _, scope in stamps] * obj.parallel_sample_num
-    if obj.session_params and obj.session_params.get("id"):
+        obj.user_id = [user for user, _ in stamps] * samples
+        obj.cache_scope = [scope for _, scope in stamps] * samples
+    _own_session(obj, users, options)
+
+
+def _is_on(options: TenantOptions) -> bool:
+    """Upstream's own tests give arguments that hold only what they are about."""
+    return bool(getattr(options, "enable_tenant_cache", False))
+
+
+def _shape(obj: GenerateReqInput) -> tuple[int, bool, int]:
+    """How many prompts, whether it is one that is no batch, and answers to each."""
+    held = {name: getattr(obj, name, None) for name in _PROMPTS}
+    is_batch = any(_is_batch(value) for value in held.values())
+    return (
+        getattr(obj, "batch_size", _prompts_in(held)),
+        getattr(obj, "is_single", not is_batch),
+        getattr(obj, "parallel_sample_num", 1),
+    )
+
+
+def _own_session(
+    obj: GenerateReqInput, users: Sequence[str | None], options: TenantOptions
+) -> None:
+    session = getattr(obj, "session_params", None)
+    if isinstance(session, dict) and session.get("id"):
         if len(set(users)) > 1:
             raise IdentityError(400, "user_id", "user_id: a session belongs to one user")
-        obj.session_params = {**obj.session_params, "id": own(obj.session_params["id"], options)}
+        obj.session_params = {**session, "id": own(session["id"], options)}
 
 
 def _check_count(users: Sequence[str | None], prompts: int) -> None:
@@ -432,11 +462,16 @@ def _check_count(users: Sequence[str | None], prompts: int) -> None:
 
 def _prompts_in(body: dict[str, Any]) -> int:
     """How many prompts a body holds: known here, a stream has no 200 to take back."""
-    for field in ("text", "prompt", "input_ids"):
+    for field in _PROMPTS:
         prompts = body.get(field)
-        if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
+        if isinstance(prompts, list) and _is_batch(prompts):
             return len(prompts)
     return 1
+
+
+def _is_batch(prompts: Any) -> bool:
+    """Whether it is a list of prompts, and not one prompt's text or token ids."""
+    return isinstance(prompts, list) and bool(prompts) and not isinstance(prompts[0], int)
 
 
 def _stamp_of(
@@ -453,14 +488,14 @@ def _stamp_of(
 def own(name: str, options: TenantOptions) -> str:
     """A session's name inside the server: two users' sessions of one name are two sessions."""
     asker = _asker.get()
-    if not options.enable_tenant_cache or asker is None:
+    if not _is_on(options) or asker is None:
         return name
     return f"{digest(asker.owner)}.{name}"
 
 
 def disown(name: str | None, options: TenantOptions) -> str | None:
     """The name that the user gave, from what ``own`` made of it."""
-    if name is None or not options.enable_tenant_cache or _asker.get() is None:
+    if name is None or not _is_on(options) or _asker.get() is None:
         return name
     return name.partition(".")[2]
 
