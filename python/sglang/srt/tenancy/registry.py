@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sglang.srt.configs.model_config import is_minimax_sparse
 from sglang.srt.mem_cache.registry import (
     TreeCacheBuildContext,
     get_radix_cache_factory,
@@ -56,6 +57,7 @@ def refuse(context: TreeCacheBuildContext) -> None:
         "sliding-window attention": context.is_hybrid_swa,
         "state-space (Mamba) layers": context.is_hybrid_ssm,
         "sparse attention (DSA)": context.is_dsa,
+        "sparse attention (MiniMax)": is_minimax_sparse(context.model_config.hf_config),
         "EAGLE's bigram keys": context.params.is_eagle,
         "a disabled radix cache": context.disable_radix_cache,
         "embedding and reward models (their requests carry no user)": (
