@@ -70,6 +70,36 @@ def test_flags_are_refused_by_name(tiny_model: Path, named: str) -> None:
     assert named in str(refused.value)
 
 
+PROCESS_KEY = "SGLANG_TENANT_PROCESS_KEY"
+TWO_NODES = ["--nnodes", "2", "--dist-init-addr", "127.0.0.1:9999", "--tp-size", "2"]
+
+
+@pytest.mark.parametrize("key", ["", "secret", "0" * 63, "0" * 65, "g" * 64, "0" * 64 + "\n"])
+def test_a_process_key_that_is_no_key_is_refused(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv(PROCESS_KEY, key)
+    with pytest.raises(ValueError, match=rf"{PROCESS_KEY}: {len(key)} characters.*openssl") as told:
+        prepare_server_args(["--model-path", str(tiny_model), *ON])
+    assert not key or key not in str(told.value)
+    assert prepare_server_args(["--model-path", str(tiny_model)])  # nobody needs it there
+
+
+def test_several_nodes_need_one_process_key(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--model-path", str(tiny_model), *ON]
+    monkeypatch.delenv(PROCESS_KEY, raising=False)
+    with pytest.raises(ValueError, match=rf"{PROCESS_KEY}: not set, and --nnodes is 2.*openssl"):
+        prepare_server_args([*flags, *TWO_NODES])
+    assert PROCESS_KEY not in os.environ
+    assert prepare_server_args(flags)
+    assert len(bytes.fromhex(os.environ[PROCESS_KEY])) == 32
+    monkeypatch.setenv(PROCESS_KEY, "0f" * 32)
+    assert prepare_server_args([*flags, *TWO_NODES])
+    assert os.environ[PROCESS_KEY] == "0f" * 32
+
+
 def test_every_argument_has_a_namespace_that_upstream_knows() -> None:
     """Upstream publishes what its processes read by namespace, and tests that none is missing."""
     spaces = namespace_of(ServerArgs)

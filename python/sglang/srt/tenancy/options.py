@@ -201,10 +201,9 @@ def check(args: ServerArgs) -> None:
     if args.tenant_config:
         _check_config(args)
     _check_detector(args)
-    # Before the other processes start: they inherit it.
-    from sglang.srt.tenancy.user_id import process_key
+    from sglang.srt.tenancy.user_id import require_process_key
 
-    process_key()
+    require_process_key(args.nnodes)
     args.radix_cache_backend = BACKEND
 
 

@@ -17,6 +17,8 @@ GATEWAY = "?gateway"
 SHARED_ANONYMOUS = "?anonymous"
 
 _PROCESS_KEY = "SGLANG_TENANT_PROCESS_KEY"
+_KEY_FORM = re.compile(r"[0-9A-Fa-f]{64}")
+_MAKE_A_KEY = "make one with `openssl rand -hex 32`"
 
 
 class IdentityError(ValueError):
@@ -60,6 +62,27 @@ def fresh_anonymous() -> str:
 def process_key() -> str:
     """A secret that all processes of one server share, and nobody else knows."""
     return os.environ.setdefault(_PROCESS_KEY, secrets.token_hex(32))
+
+
+def require_process_key(nodes: int) -> None:
+    """Check the key that the environment holds, or make one. Before other processes start: they
+    inherit it.
+
+    ``nodes``: machines of the server. Raises ValueError where the key is no key, and where each of
+    several nodes would make its own: their names of private pages in storage would differ.
+    """
+    given = os.environ.get(_PROCESS_KEY)
+    if given is None and nodes > 1:
+        raise ValueError(
+            f"{_PROCESS_KEY}: not set, and --nnodes is {nodes}: each node would make its own, and "
+            f"name private pages in storage differently; {_MAKE_A_KEY} and set it on all nodes"
+        )
+    if given is not None and not _KEY_FORM.fullmatch(given):
+        raise ValueError(
+            f"{_PROCESS_KEY}: {len(given)} characters that are not 64 hex digits; {_MAKE_A_KEY}, "
+            "or leave it unset on a server of one node"
+        )
+    process_key()
 
 
 def digest(user_id: str) -> str:
