@@ -51,6 +51,7 @@ FLAGS = {
     "--speculative-algorithm": [*ISOLATED, "--speculative-algorithm", "NGRAM"],
     "--is-embedding": [*ISOLATED, "--is-embedding"],
     "--disaggregation-mode prefill": [*ISOLATED, "--disaggregation-mode", "prefill"],
+    "--enable-streaming-session": [*ON, "--enable-streaming-session"],
     "--enable-lmcache": [*ISOLATED, "--enable-lmcache"],
     "--hicache-write-policy write_back": [*ON, "--hicache-write-policy", "write_back"],
 }

@@ -331,6 +331,8 @@ def _clashes(args: ResolvedView) -> list[str]:
             envs.SGLANG_ENABLE_UNIFIED_RADIX_TREE.get()
         ),
         "--enable-session-radix-cache: it needs the unified tree": args.enable_session_radix_cache,
+        "--enable-streaming-session: its sessions keep KV beside the tree, where no erasure or "
+        "share reaches it": args.enable_streaming_session,
         "--speculative-algorithm: the draft model's cache has no owners": (
             args.speculative_algorithm is not None
         ),
