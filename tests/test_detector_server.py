@@ -87,6 +87,26 @@ def test_a_batch_with_samples_is_judged(asker: Asker) -> None:
     until(lambda: all(shared(asker, "generate", prompt) >= 200 for prompt in prompts))
 
 
+def offered(asker: Asker) -> int:
+    return int(detector(asker.server)["counts"].get("offered", 0))
+
+
+def test_only_the_first_request_of_a_session_is_judged(asker: Asker) -> None:
+    """What continues it is not where the tree begins; nothing is said of it: it stays private."""
+    first, more = fresh_prompt(300), fresh_prompt(300)
+    for _ in range(3):
+        user = {"user_id": fresh_user()}
+        session = asker.post("/open_session", {"capacity_of_str_len": 10_000, **user}).json()
+        before, known = judged(asker.server), offered(asker)
+        begun = asker.generate(text=first, session_params={"id": session}, **user)
+        after = {"id": session, "rid": begun["meta_info"]["id"]}
+        asker.generate(text=more, session_params=after, **user)
+        assert offered(asker) == known + 1
+        until(lambda before=before: judged(asker.server) == before + 1)  # type: ignore[misc]
+    until(lambda: shared(asker, "generate", first) >= 200)
+    assert shared(asker, "generate", more) == 0
+
+
 def test_an_extra_key_is_a_world_of_its_own(asker: Asker) -> None:
     prompt = fresh_prompt(400)
     ask_three(asker, "generate", prompt, extra_key="team")

@@ -101,7 +101,15 @@ def _may_become_public(request: Any) -> bool:
         and request.positional_embed_overrides is None
         and request.mm_data_mooncake is None
         and not request.need_wait_for_mm_inputs
+        and not _continues_session(request)
     )
+
+
+def _continues_session(request: Any) -> bool:
+    """Whether the scheduler puts a session's earlier tokens before these: a verdict would count
+    from the wrong one. Only a session's first request starts where the tree does."""
+    session = getattr(request, "session_params", None)
+    return session is not None and session.rid is not None
 
 
 async def _answered(manager: Any, rid: str, state: Any) -> None:
