@@ -66,7 +66,7 @@ async def test_those_who_wait_come_in_their_order() -> None:
     assert order == [0, 1]
     for task in waiting:
         full.leave(task.result())
-    assert full.standings["alice"].running == 0
+    assert list(full.standings) == ["bob"]
 
 
 async def test_nobody_waits_where_none_may() -> None:
@@ -168,15 +168,50 @@ async def test_whatever_breaks_off_leaves_nothing_behind(seed: int) -> None:
     assert is_empty(full)
 
 
-async def test_idle_users_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_left_of_users_without_limits() -> None:
+    free = gate()
+    for number in range(200_000):
+        free.leave(await enter(free, f"u{number}"))
+    assert not free.standings
+
+
+async def test_nothing_is_left_of_users_who_are_gone() -> None:
+    """A hundred come in the second in which a user's tokens wear off."""
     clock = Clock()
-    busy = gate(clock, max_running=1, tokens_per_minute=60)
-    busy._look_at = 10
-    monkeypatch.setattr("sglang.srt.tenancy.limits.IDLE_USERS", 10)
-    for number in range(100):
-        busy.leave(await enter(busy, f"u{number}", tokens=1))
-        clock.seconds += 1
-    assert len(busy.standings) <= 22
+    busy = gate(clock, max_running=1, max_queued=0, tokens_per_minute=60_000)
+    most = 0
+    for number in range(200_000):
+        clock.seconds += 0.01
+        user = f"u{number}"
+        ticket = await enter(busy, user, tokens=10)
+        if number % 20 == 0:
+            with pytest.raises(LimitExceeded):
+                await enter(busy, user)
+        busy.leave(ticket)
+        busy.spend(user, 1000)  # what it really was
+        most = max(most, len(busy.standings))
+    assert 100 <= most <= 250
+    clock.seconds += 60
+    for _ in range(most):
+        busy.leave(await enter(busy, "still here"))
+    assert not busy.standings
+
+
+async def test_nothing_is_left_of_users_who_were_refused() -> None:
+    """Nobody of them leaves, because nobody came in."""
+    full = gate(max_running=1)
+    for number in range(1000):
+        with pytest.raises(IdentityError):
+            await enter(full, f"u{number}", prompts=2)
+        inside = await enter(full, "alice")
+        with pytest.raises(LimitExceeded):
+            await full.enter({"alice": 1, f"v{number}": 1}, 0)
+        waiting = asyncio.create_task(enter(full, "alice"))
+        await asyncio.sleep(0)
+        full.leave(inside)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert not full.standings
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import Any
 
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
 
 # Bytes of a prompt to a token, for the first estimate.
 BYTES_PER_TOKEN = 4
-# Users who may be remembered before those with nothing to remember are forgotten.
-IDLE_USERS = 1024
+# Users looked at, whether there is still something to remember of them, for each who enters.
+# More than one, so that they are forgotten faster than they come.
+LOOKED_AT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class Standing:
     as_of: float = 0.0
 
     @property
+    def idle(self) -> bool:
+        return not (self.running or self.waiters or self.used)
+
+    @property
     def queued(self) -> int:
         return sum(prompts for prompts, _ in self.waiters)
 
@@ -102,8 +108,9 @@ class Gate:
         self.limits_of = limits_of
         self.processes = processes
         self.now = now
-        self.standings: dict[str, Standing] = {}
-        self._look_at = IDLE_USERS
+        # Of users with something to remember, and some others. The first was not looked at for
+        # longest.
+        self.standings: OrderedDict[str, Standing] = OrderedDict()
 
     async def enter(self, prompts: Mapping[str | None, int], tokens: float) -> Pass:
         """Let a request in, at once or when its turn comes.
@@ -115,8 +122,14 @@ class Gate:
         asked: Counter[str] = Counter()
         for user, count in prompts.items():
             asked[user or SHARED_ANONYMOUS] += count
-        for user, count in asked.items():
-            self._check(user, count, alone=len(asked) == 1)
+        self._look_around(LOOKED_AT * len(asked))
+        try:
+            for user, count in asked.items():
+                self._check(user, count, alone=len(asked) == 1)
+        except IdentityError:
+            for user in asked:
+                self._forget_if_idle(user)
+            raise
         for user, count in asked.items():
             await self._take(user, count)
         charged = {user: count * tokens for user, count in asked.items()}
@@ -132,7 +145,7 @@ class Gate:
         for user, count in ticket.prompts.items():
             self._give_back(user, count)
             self.spend(user, -ticket.tokens[user])
-        self._forget_idle()
+            self._forget_if_idle(user)
 
     def spend(self, user: str | None, tokens: float) -> None:
         """Charge (or, below 0, give back) tokens. They wear off at the rate of the limit."""
@@ -187,6 +200,7 @@ class Gate:
             elif (count, turn) in standing.waiters:
                 standing.waiters.remove((count, turn))
                 self._call_next(user, standing)
+            self._forget_if_idle(user)
             raise
 
     def _give_back(self, user: str, count: int) -> None:
@@ -210,15 +224,17 @@ class Gate:
         standing.used = max(0.0, standing.used - (now - standing.as_of) * allowed / 60)
         standing.as_of = now
 
-    def _forget_idle(self) -> None:
-        """Looks only when their number has doubled, so that each newcomer pays a constant."""
-        if len(self.standings) <= self._look_at:
-            return
-        for user, standing in list(self.standings.items()):
-            self._wear_off(user, standing)
-            if not (standing.running or standing.waiters or standing.used):
-                del self.standings[user]
-        self._look_at = max(IDLE_USERS, 2 * len(self.standings))
+    def _look_around(self, users: int) -> None:
+        """Forget those whose tokens have worn off since they were looked at."""
+        for user in list(islice(self.standings, users)):
+            self._wear_off(user, self.standings[user])
+            self.standings.move_to_end(user)
+            self._forget_if_idle(user)
+
+    def _forget_if_idle(self, user: str) -> None:
+        standing = self.standings.get(user)
+        if standing is not None and standing.idle:
+            del self.standings[user]
 
 
 def estimated_tokens(body: Mapping[str, Any], prompts: int) -> float:
