@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from sglang.srt.tenancy.user_id import digest, fresh_anonymous
 
@@ -13,25 +13,44 @@ if TYPE_CHECKING:
     from sglang.srt.tenancy.options import TenantOptions
 
 
-class Namespace(NamedTuple):
+class Namespace:
     """What ``RadixKey.extra_key`` holds for a private prefix.
 
     Upstream keeps keys of different ``extra_key`` apart in every tree it builds, the
     waiting queue's included, and hands it on through split, evict and load back. So an
     owner that is part of it cannot be forgotten on the way.
+
+    There is one object for an owner and an extra key (upstream's own: LoRA adapter, cache salt),
+    as long as a node or a request holds it: equal is the same. Nobody's name outlives what they
+    have.
     """
 
+    __slots__ = ("__weakref__", "extra_key", "owner")
+
     owner: str
-    extra_key: str | None  # upstream's own: LoRA adapter, cache salt
+    extra_key: str | None
+
+    def __new__(cls, owner: str, extra_key: str | None) -> Namespace:
+        found = _held.get((owner, extra_key))
+        if found is None:
+            found = super().__new__(cls)
+            object.__setattr__(found, "owner", owner)
+            object.__setattr__(found, "extra_key", extra_key)
+            _held[owner, extra_key] = found
+        return found
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: a namespace does not change; make another")
+
+    def __reduce__(self) -> tuple[type[Namespace], tuple[str, str | None]]:
+        return Namespace, (self.owner, self.extra_key)
 
     def __repr__(self) -> str:  # keys appear in upstream's log lines and errors
         return f"Namespace(owner=#{digest(self.owner)}, extra_key={self.extra_key!r})"
 
 
-@lru_cache(maxsize=65_536)
-def namespace(owner: str, extra_key: str | None) -> Namespace:
-    """One object for all of an owner's nodes: it is held by each of their keys."""
-    return Namespace(owner, extra_key)
+_held: WeakValueDictionary[tuple[str, str | None], Namespace] = WeakValueDictionary()
+namespace = Namespace  # its former name
 
 
 def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions) -> None:
@@ -44,7 +63,7 @@ def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions)
         # No front end we know sends this. One that did would be isolated, not shared.
         req.user_id, req.cache_scope = fresh_anonymous(), "none"
     if options.tenant_mode != "shared":
-        req.extra_key = namespace(req.user_id, req.extra_key)
+        req.extra_key = Namespace(req.user_id, req.extra_key)
 
 
 def stays_private(req: Req) -> bool:
