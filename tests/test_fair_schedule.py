@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections import Counter
@@ -18,7 +19,8 @@ from fair_service.service import Prices
 
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.tenancy.schedule import accounts
-from sglang.srt.tenancy.schedule.accounts import Account, Ticket
+from sglang.srt.tenancy.schedule.accounts import Account, Ledger, Ticket
+from sglang.srt.tenancy.schedule.accounts import Prices as LedgerPrices
 from sglang.srt.tenancy.schedule.dlpm import DeficitLongestPrefixMatch
 from sglang.srt.tenancy.schedule.policy import FairPolicy, turns
 from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
@@ -209,6 +211,48 @@ def test_idle_accounts_are_closed(policy: str, monkeypatch: pytest.MonkeyPatch) 
     rng = random.Random(8)
     engine.play([some(rng, f"u{i}", i * 0.2) for i in range(500)])
     assert len(books(engine).accounts) <= 50
+
+
+@pytest.mark.parametrize("policy", FAIR)
+def test_nothing_grows_with_users_who_are_gone(policy: str) -> None:
+    """There are always new ones who wait, so the floor never rises to those who were served."""
+    engine = engine_of(policy)
+    waiting = 0
+    for round_number in range(100):
+        for number in range(200):
+            engine.receive(Ask(0.0, f"u{round_number}.{number}", [number, number + 1], 1))
+        if round_number % 10 == 9:  # whoever has waited for longest gives up
+            for req in engine.waiting_queue[:20]:
+                engine.abort(req)
+        round_of(engine, 200 if round_number else 40)
+        waiting = max(waiting, len(engine.waiting_queue))
+    engine.served.clear()
+    ours = engine.policy
+    assert isinstance(ours, (VirtualTokenCounter, DeficitLongestPrefixMatch))
+    assert waiting < 200
+    assert len(books(engine).accounts) <= 2 * (accounts.REMEMBERED + 400)
+    assert len(books(engine).tickets) <= 400
+    assert len(ours._heap) <= 1000
+    if isinstance(ours, DeficitLongestPrefixMatch):
+        assert len(ours._sweep) <= 1000
+    gc.collect()
+    alive = [req for req in gc.get_objects() if type(req) is Req and req.user_id in UNSEEN]
+    assert not alive
+
+
+UNSEEN = {f"u{round_number}.0" for round_number in range(90)}
+
+
+def test_who_had_no_turn_for_longest_is_forgotten_first() -> None:
+    ledger = Ledger(LedgerPrices(1.0, 1.0, 1.0), {})
+    for number in range(3 * accounts.REMEMBERED):
+        ledger.accounts[f"u{number}"] = Account(1.0, counter=9.0, last_turn=number + 1)
+    floor = Account(1.0, counter=0.0, waiting=1)
+    ledger.accounts["waits"] = floor
+    ledger.accounts["behind"] = Account(1.0, counter=4.0, last_turn=10**9)
+    ledger.close_idle(5.0, None)
+    last = range(2 * accounts.REMEMBERED, 3 * accounts.REMEMBERED)
+    assert set(ledger.accounts) == {"waits", *(f"u{number}" for number in last)}
 
 
 def test_longest_match_goes_first_while_there_is_deficit() -> None:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 # Accounts that may pile up before those that nobody needs any more are closed.
 IDLE_ACCOUNTS = 1024
+# Users without a request of whom it is remembered that they were served more than others: where
+# there is always somebody new to serve, the floor would never reach them.
+REMEMBERED = 4096
+# Entries that may pile up in a heap or queue before those that are outdated are thrown out.
+OUTDATED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,15 +240,24 @@ class Ledger:
     # Closing
 
     def close_idle(self, floor: float, keep: Account | None) -> None:
-        """Forget accounts that would be lifted to ``floor`` anyway when they come back.
+        """Forget accounts that would be lifted to ``floor`` anyway when they come back, and of the
+        others without a request all but the ``REMEMBERED`` that had a turn last.
 
         Looks only when their number has doubled, so that each newcomer pays a constant.
         """
         if len(self.accounts) <= self._look_at:
             return
-        self.accounts = {
-            name: account
-            for name, account in self.accounts.items()
-            if account.waiting or account.running or account is keep or account.counter > floor
-        }
+        idle: list[tuple[str, Account]] = []
+        open_: dict[str, Account] = {}
+        for name, account in self.accounts.items():
+            if account.waiting or account.running or account is keep:
+                open_[name] = account
+            elif account.counter > floor:
+                idle.append((name, account))
+        idle.sort(key=lambda entry: entry[1].last_turn)
+        self.accounts = open_ | dict(idle[-REMEMBERED:])
         self._look_at = max(IDLE_ACCOUNTS, 2 * len(self.accounts))
+
+    def piles_up(self, entries: int) -> bool:
+        """Whether most of so many entries, of which one waiting request has one, are outdated."""
+        return entries > 2 * self.waiting + OUTDATED

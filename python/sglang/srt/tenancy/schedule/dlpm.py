@@ -111,6 +111,8 @@ class DeficitLongestPrefixMatch(FairPolicy):
             account.turn = None
             self._spent[account] = None
             heappop(heap)
+            if self.ledger.piles_up(len(self._spent)):
+                self._spent = {a: None for a in self._spent if _best(a) is not None}
         elif entry[:2] == best.rank[:2]:
             return best
         else:
@@ -135,6 +137,9 @@ class DeficitLongestPrefixMatch(FairPolicy):
         ticket.rank = None
         self._rank(ticket, 0)
         self._sweep.appendleft(ticket)
+        if self.ledger.piles_up(len(self._sweep)):
+            # Those that were served, and second entries of those that are back.
+            self._sweep = deque(dict.fromkeys(t for t in self._sweep if t.waiting))
 
     def _take(self, ticket: Ticket) -> None:
         ticket.rank = None
@@ -148,6 +153,17 @@ class DeficitLongestPrefixMatch(FairPolicy):
             self._spent.pop(account, None)
             account.turn = (*best.rank[:2], account)
             heappush(self._heap, account.turn)
+            if self.ledger.piles_up(len(self._heap)):
+                self._throw_out()
+
+    def _throw_out(self) -> None:
+        """Outdated entries that never come up: of users who are gone, where others are always
+        served before."""
+        for entry in self._heap:
+            if entry[2].turn is entry and _best(entry[2]) is None:
+                entry[2].turn = None
+        self._heap = [entry for entry in self._heap if entry[2].turn is entry]
+        heapify(self._heap)
 
 
 def _best(account: Account) -> Ticket | None:

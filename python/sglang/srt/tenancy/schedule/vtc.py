@@ -10,7 +10,7 @@ wait all the time, the one who got more got at most
 from __future__ import annotations
 
 from bisect import insort
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from operator import attrgetter
 from typing import Any
 
@@ -74,6 +74,17 @@ class VirtualTokenCounter(FairPolicy):
         if head is not None:
             account.turn = (account.due, account.last_turn, head.arrival, account)
             heappush(self._heap, account.turn)
+            if self.ledger.piles_up(len(self._heap)):
+                self._throw_out()
+
+    def _throw_out(self) -> None:
+        """Outdated entries that never come up: of users who are gone, where others are always
+        served before."""
+        for entry in self._heap:
+            if entry[3].turn is entry and _head(entry[3]) is None:
+                entry[3].turn = None
+        self._heap = [entry for entry in self._heap if entry[3].turn is entry]
+        heapify(self._heap)
 
 
 def _head(account: Account) -> Ticket | None:
