@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.tokenized import tokenized
 
-from sglang.srt.managers.io_struct import SessionParams, TokenizedGenerateReqInput
-from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.managers.io_struct import SessionParams
 from sglang.srt.tenancy.detect import service, wire
 from sglang.srt.tenancy.detect.pipeline import Pipeline
 
@@ -26,21 +25,7 @@ async def pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 def offered(pipeline: Pipeline, **fields: Any) -> int:
     """How many prompts the detector gets of this request."""
-    request = TokenizedGenerateReqInput(
-        input_text="",
-        input_ids=array("q", range(100)),
-        input_embeds=None,
-        mm_inputs=None,
-        token_type_ids=None,
-        sampling_params=SamplingParams(),
-        return_logprob=False,
-        logprob_start_len=-1,
-        top_logprobs_num=0,
-        token_ids_logprob=None,
-        stream=False,
-        rid="r",
-        **({"user_id": "alice"} | fields),
-    )
+    request = tokenized(**fields)
     before = pipeline.counts["offered"]
     service.watch(SimpleNamespace(rid_to_state={"r": object()}), request)
     return pipeline.counts["offered"] - before

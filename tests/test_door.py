@@ -285,7 +285,7 @@ class As:
 
 
 @pytest.fixture
-def store() -> door.OwnedStore:
+def store() -> Any:
     return door.OwnedStore()
 
 
@@ -301,7 +301,7 @@ def test_two_users_sessions_of_one_name_are_two() -> None:
         assert door.own("S", options(enable_tenant_cache=False)) == "S"
 
 
-def test_stored_responses_are_found_by_their_user_only(store: door.OwnedStore) -> None:
+def test_stored_responses_are_found_by_their_user_only(store: Any) -> None:
     with As("alice"):
         store["resp_1"] = "hers"
     with As("bob"):
@@ -312,3 +312,53 @@ def test_stored_responses_are_found_by_their_user_only(store: door.OwnedStore) -
         assert store.pop("resp_1", None) is None
     with As("alice"):
         assert store["resp_1"] == store.pop("resp_1") == "hers"
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(door.OwnedStore, "most", door.MOST_STORED)
+    return door.OwnedStore()
+
+
+def test_responses_of_users_who_are_gone_are_not_stored_for_ever(bounded: Any) -> None:
+    for number in range(200_000):
+        with As(f"u{number}"):
+            bounded[f"resp_{number}"] = number
+    assert len(bounded) == len(bounded._ages) == len(bounded._of) == door.MOST_STORED
+    with As("u0"):
+        assert bounded.get("resp_0") is None
+        with pytest.raises(ValueError, match=r"previous_response_id: .* not stored any more"):
+            bounded["resp_0"]
+    with As("u199999"):
+        assert bounded.pop("resp_199999") == 199_999
+    assert len(bounded) == len(bounded._of) == door.MOST_STORED - 1
+
+
+def test_one_users_responses_do_not_drive_out_others(bounded: Any) -> None:
+    with As("bob"):
+        bounded["resp"] = "his"
+    with As("alice"):
+        for number in range(20_000):
+            bounded[number] = number
+            bounded[number] = number  # its status changed
+        assert 20_000 - bounded.most_of_one - 1 not in bounded
+        assert 20_000 - bounded.most_of_one in bounded
+    with As("bob"):
+        assert bounded["resp"] == "his"
+
+
+def test_a_response_under_way_is_not_dropped(bounded: Any) -> None:
+    with As("alice"):
+        bounded["resp"] = begun = SimpleNamespace(status="in_progress")
+        for number in range(2_000):
+            bounded[number] = number
+        assert bounded["resp"] is begun
+        begun.status = "completed"
+        bounded["one more"] = 0
+        assert "resp" not in bounded
+
+
+def test_with_the_feature_off_all_is_stored(store: Any) -> None:
+    for number in range(2 * door.MOST_STORED):
+        store[number] = number
+    assert len(store) == 2 * door.MOST_STORED

@@ -22,6 +22,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
+from sglang.srt.tenancy.bounded_store import BoundedStore
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.identity import (
     BODY_FIELDS,
@@ -84,6 +85,9 @@ _FREE_PATHS = (
 
 # Fields of a body that hold one prompt, or a list of them.
 _PROMPTS = ("text", "prompt", "input_ids")
+
+# Responses that one HTTP process stores; upstream stores all that there ever were.
+MOST_STORED = 8192
 
 
 class Door:
@@ -207,6 +211,7 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
     config = TenantConfig.load(options.tenant_config) if options.tenant_config else TenantConfig()
     resolver = Resolver(config, options.tenant_header, options.tenant_anonymous)
     Door.resolver = resolver
+    OwnedStore.most = MOST_STORED
     Door.gate = Gate(
         lambda user: resolver.config.limits_of(user), getattr(options, "tokenizer_worker_num", 1)
     )
@@ -500,7 +505,7 @@ def disown(name: str | None, options: TenantOptions) -> str | None:
     return name.partition(".")[2]
 
 
-class OwnedStore(dict[Any, Any]):
+class OwnedStore(BoundedStore):
     """A dictionary of which each user sees only their own entries (stored responses).
 
     With the feature off all requests are one owner: a plain dictionary.

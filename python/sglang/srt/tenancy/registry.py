@@ -15,7 +15,7 @@ from sglang.srt.tenancy.cache import deferred_free
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.options import BACKEND, TenantOptions
 from sglang.srt.tenancy.ownership import adopt
-from sglang.srt.tenancy.schedule import give_way
+from sglang.srt.tenancy.schedule import give_way, sessions
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import BasePrefixCache
@@ -77,3 +77,4 @@ if get_radix_cache_factory(BACKEND) is None:
     control.install()
     deferred_free.install()
     give_way.install()
+    sessions.install()
