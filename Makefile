@@ -1,11 +1,12 @@
-# Variables: PORT HOST MODEL (for serve), ARGS (for serve and bench-tree), SOAK_STEPS, PYTHON (to
-# make the environment).
+# Variables: PORT HOST MODEL (for serve), ARGS (for serve and bench-tree), SOAK_STEPS, USERS (for
+# soak-users), PYTHON (to make the environment).
 PYTHON ?= python3
 PORT ?= 30000
 HOST ?= 127.0.0.1
 MODEL ?=
 ARGS ?=
 SOAK_STEPS ?= 200000
+USERS ?= 200000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,8 +17,8 @@ DEVICE = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches python -type f ! -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo install test test-fast soak bench-tree bench-detector bench-side-channel \
-	bench-sharing bench-monitor bench-round bench-fairness lint clean
+.PHONY: help serve demo install test test-fast soak soak-users bench-tree bench-detector \
+	bench-side-channel bench-sharing bench-monitor bench-round bench-fairness lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +39,9 @@ test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
 
 soak: $(TESTABLE) ## Try the tree with SOAK_STEPS random steps, other ones each time
 	cd tests && ../$(BIN)/python -m support.soak $(SOAK_STEPS)
+
+soak-users: $(TESTABLE) ## Let USERS users come once; what do they leave? (9 minutes on 2 quiet cores)
+	cd tests && ../$(BIN)/python -m support.one_off $(USERS)
 
 bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/results (ARGS=--quick)
 	$(BIN)/python benchmarks/tree.py $(ARGS)

@@ -1,0 +1,1 @@
+"""What users who come once leave behind: in the scheduler, in an HTTP process, on a server."""

@@ -1,0 +1,37 @@
+"""A short version of ``make soak-users``: what users who come once leave behind."""
+
+from __future__ import annotations
+
+import pytest
+from support.one_off.http import FrontEnd
+from support.one_off.samples import Sample, entries, slope
+
+from sglang.srt.tenancy import door
+
+USERS = 5_000
+
+
+async def test_an_http_process_keeps_nothing_of_users_who_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for holder, name in ((door.Door, "resolver"), (door.Door, "gate"), (door.OwnedStore, "most")):
+        monkeypatch.setattr(holder, name, getattr(holder, name))
+    front_end = FrontEnd()
+    await front_end.come(USERS)
+    counts = front_end.counts()
+    assert front_end.refused == USERS // 10
+    assert counts["standings"] <= 250
+    assert len(front_end.responses) <= USERS * 9 // 10
+    assert counts["chunks"] == USERS * 9 // 10
+
+
+def test_entries_are_counted_in_tables_of_tables() -> None:
+    assert entries({"a": [1, 2], "b": {"c": 3}}) == 2 + 2 + 1
+    assert entries(7) == entries("text") == 0
+
+
+def test_a_slope_is_that_of_the_second_half() -> None:
+    samples: list[Sample] = [{"users": n * 100.0, "rss": min(n, 60) * 5.0} for n in range(100)]
+    assert slope(samples, "rss") == 0
+    growing: list[Sample] = [{"users": n * 100.0, "rss": n * 5.0} for n in range(100)]
+    assert slope(growing, "rss") == pytest.approx(50)
