@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from sglang.srt.tenancy.cache.node import PUBLIC, QUEUED_DEVICE, Node, walk
 from sglang.srt.tenancy.cache.order import EvictionOrder
 from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.report import stats
+from sglang.srt.tenancy.cache.window import Clock
 from sglang.srt.tenancy.ownership import namespace
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS
 
@@ -286,37 +288,38 @@ def test_in_ample_memory_only_the_limited_lose_anything(seed: int) -> None:
     play.end()
 
 
-def leaves_of(order: EvictionOrder, sizes: dict[str, int]) -> list[Node]:
-    nodes = []
-    for moment in range(max(sizes.values())):
-        for owner in (owner for owner, size in sizes.items() if moment < size):
-            key = RadixKey(array("q", [moment]), namespace(owner, None))
-            node = Node(key, None, moment, 0, 0)
-            order.resize(owner, 1)
-            order.offer(node)
-            nodes.append(node)
-    return nodes
+class Waiting:
+    """An order of leaves of one token each, who came by turns."""
 
+    def __init__(self, priority: Callable[[Node], int], sizes: dict[str, int]):
+        self.leaves: set[Node] = set()
+        self.order = EvictionOrder(QUEUED_DEVICE, priority, self.leaves, POOL, Clock(1024), {})
+        for moment in range(max(sizes.values())):
+            for owner in (owner for owner, size in sizes.items() if moment < size):
+                key = RadixKey(array("q", [moment]), namespace(owner, None))
+                node = Node(key, None, moment, 0, 0)
+                self.leaves.add(node)
+                self.order.resize(node, 1)
+                self.order.offer(node)
 
-def taken(order: EvictionOrder, owner: str, number: int) -> list[int]:
-    leaves = order.take_of(owner, lambda node: True)
-    moments = []
-    for _ in range(number):
-        node = next(leaves)
-        order.resize(owner, -1)
-        moments.append(node.last_access_time)
-    return moments
+    def take_of(self, owner: str, number: int) -> list[int]:
+        """When those that are taken were last used."""
+        moments = []
+        for node in islice(self.order.take_of(owner), number):
+            self.leaves.remove(node)
+            self.order.resize(node, -1)
+            moments.append(node.last_access_time)
+        return moments
 
 
 def test_one_owners_leaves_go_in_the_order_of_their_last_use() -> None:
-    order = EvictionOrder(QUEUED_DEVICE, lambda node: node.last_access_time, {})
-    nodes = leaves_of(order, {"a": 10, "b": 10})
-    touched = next(node for node in nodes if node.owner == "a")
+    waiting = Waiting(lambda node: node.last_access_time, {"a": 10, "b": 10})
+    touched = next(node for node in waiting.leaves if node.owner == "a" and not node.creation_time)
     touched.last_access_time = 99
-    assert taken(order, "a", 10) == [*range(1, 10), 99]
-    assert sum(order.sizes.values()) == 10
+    assert waiting.take_of("a", 10) == [*range(1, 10), 99]
+    assert sum(waiting.order.sizes.values()) == 10
     # The others' order is as it was.
-    assert [node.owner for node in order.take(lambda node: True)] == ["b"] * 10
+    assert [node.owner for node in waiting.order.take()] == ["b"] * 10
 
 
 @pytest.mark.parametrize("number", [100, 10_000])
@@ -329,10 +332,9 @@ def test_a_leaf_is_looked_at_once(number: int) -> None:
         looks += 1
         return node.last_access_time
 
-    order = EvictionOrder(QUEUED_DEVICE, look, {})
-    leaves_of(order, {"a": number, "b": number})
+    waiting = Waiting(look, {"a": number, "b": number})
     looks = 0
-    taken(order, "a", 50)
+    assert len(waiting.take_of("a", 50)) == 50
     assert looks == 50
 
 

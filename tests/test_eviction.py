@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
+from support.engine import Engine, Setting
+from support.eviction import Rule
 from support.trees import Tree, start_group
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
 from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache import order as order_module
 from sglang.srt.tenancy.cache.node import PUBLIC, QUEUED_DEVICE, Node
 from sglang.srt.tenancy.cache.order import EvictionOrder
+from sglang.srt.tenancy.cache.window import Clock
 from sglang.srt.tenancy.ownership import namespace
 
 
@@ -118,35 +123,83 @@ def test_an_idle_user_gives_way_only_above_the_share() -> None:
     assert shares(tree) in ({"idle": 500, "busy": 500}, {"idle": 490, "busy": 510})
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_never_from_below_for_one_above(seed: int) -> None:
-    """Each eviction takes from an owner at the highest level among those with a leaf to give."""
+def watch(
+    engine: Engine, order: EvictionOrder, leaves: Collection[Node], capacity: int
+) -> list[str]:
+    """Hold every eviction of a tier against the rule. Returns the owners who gave, as they do."""
+    given: list[str] = []
+    choose = order._choose
+
+    def checked() -> tuple[str, int] | None:
+        cache = engine.cache
+        if order.segments.epoch != cache.clock.epoch:
+            order._age()
+        rule = Rule(
+            order,
+            cache.root_node,
+            leaves,
+            cache.clock.epoch,
+            order.segments.returning(),
+            capacity,
+            engine.setting.weights,
+        )
+        allowed = rule.next()
+        chosen = choose()
+        if chosen is None:
+            assert not allowed
+            return None
+        owner, segment = chosen
+        assert order._leaves[segment][owner][0][1] in allowed
+        given.append(owner)
+        return chosen
+
+    order._choose = checked  # type: ignore[method-assign]
+    return given
+
+
+@pytest.mark.parametrize("host", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_each_eviction_follows_the_rule(
+    seed: int, host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_module, "_STALE", 0.0)  # the only thing that is looked at late
     rng = random.Random(seed)
-    weights = {"u0": 3.0, "u1": 0.5}
-    tree = Tree(ours=True, device_tokens=150, host_ratio=2.0, weights=weights)
-    order, cache = tree.cache.device_order, tree.cache
-    evicted = 0
-    for _ in range(500):
-        user = f"u{rng.randrange(5)}"
-        action = rng.choice(["insert", "insert", "match", "load_back", "lock", "unlock", "evict"])
-        if action == "unlock":
-            tree.unlock()
-        elif action == "evict":
-            before = dict(order.sizes)
-            givers = {node.key.extra_key.owner for node in cache.evictable_leaves}
-            cache.evict(EvictParams(num_tokens=1))
-            losers = {u for u in before if order.sizes.get(u, 0) < before[u]}
-            assert len(losers) == min(1, len(givers))
-            for loser in losers:
-                evicted += 1
-                level = before[loser] / weights.get(loser, 1.0)
-                assert level == max(before[u] / weights.get(u, 1.0) for u in givers)
+    setting = Setting(
+        host=host,
+        page_size=(1, 4)[seed % 2],
+        device_tokens=240,
+        mode=("isolated", "selective")[seed // 2 % 2],
+        public_users=3,
+        epoch_requests=25,
+        weights=({}, {"u0": 3.0, "u1": 0.5, PUBLIC: 0.5})[seed // 4],
+    )
+    engine = Engine(setting)
+    cache = engine.cache
+    given = watch(engine, cache.device_order, cache.evictable_leaves, 240)
+    if host:
+        leaves, pool = cache.evictable_host_leaves, cache.token_to_kv_pool_host
+        on_host = watch(engine, cache.host_order, leaves, pool.size)
+    users = [f"u{n}" for n in range(4 + seed)]
+    for _ in range(250):
+        user = rng.choice(users if rng.random() < 0.5 else users[:2])
+        task = engine.new_task(user, array("q", prompt(rng)))
+        if engine.admit(task):
+            engine.step(task)
         else:
-            getattr(tree, action)(prompt(rng), user)
-        cache.sanity_check()
-        if rng.random() < 0.5:
-            tree.settle()
-    assert evicted > 20
+            engine.tasks.remove(task)
+        while len([task for task in engine.tasks if task.decoding]) > rng.randrange(1, 4):
+            engine.finish(next(task for task in engine.tasks if task.decoding))
+        engine.land(rng.randrange(4), rng.randrange(4))
+        if rng.random() < 0.1:
+            engine.evict(rng.randrange(60))
+            engine.evict_host(rng.randrange(60))
+        if rng.random() < 0.02:
+            cache.erase(rng.choice(users))
+    assert len(given) > 40
+    assert len(set(given)) > 2
+    if host:
+        assert len(on_host) > 5
+    engine.drain()
 
 
 def test_no_slot_is_lost() -> None:
@@ -169,45 +222,48 @@ def test_no_slot_is_lost() -> None:
     assert tree.cache.device_order.sizes == tree.cache.host_order.sizes == {}
 
 
-def order_of(sizes: dict[str, int], weights: dict[str, float]) -> list[str]:
+def order_of(sizes: Mapping[str, int], weights: Mapping[str, float], capacity: int) -> list[str]:
     """Whose leaves an order gives up, one token each, until nothing is left."""
-    order = EvictionOrder(QUEUED_DEVICE, lambda node: node.last_access_time, weights)
+    leaves: set[Node] = set()
+    order = EvictionOrder(
+        QUEUED_DEVICE, lambda node: node.last_access_time, leaves, capacity, Clock(1024), weights
+    )
     moment = 0
     for owner, tokens in sizes.items():
         extra_key = namespace(owner, None) if owner else None
         for token in range(tokens):
             moment += 1
             node = Node(RadixKey(array("q", [token]), extra_key), None, moment, 0, 0)
-            order.resize(owner, 1)
+            leaves.add(node)
+            order.resize(node, 1)
             order.offer(node)
     given = []
-    for node in order.take(lambda node: True):
-        order.resize(node.owner, -1)
+    for node in order.take():
+        leaves.remove(node)
+        order.resize(node, -1)
         given.append(node.owner)
     assert not order.sizes
     return given
 
 
 def test_the_public_is_entitled_to_as_much_as_all_users_together() -> None:
-    given = order_of({"a": 30, "b": 30, PUBLIC: 60}, {})
-    assert all(abs(given[:n].count(PUBLIC) - n / 2) <= 2 for n in range(1, 100))
-    assert order_of({"a": 30, "b": 30, PUBLIC: 50}, {})[:10].count(PUBLIC) == 0
-    assert order_of({"a": 30, "b": 30, PUBLIC: 70}, {})[:10].count(PUBLIC) == 10
+    given = order_of({"a": 60, "b": 60, PUBLIC: 120}, {}, 120)
+    assert all(abs(given[:n].count(PUBLIC) - n / 2) <= 2 for n in range(1, 120))
+    assert order_of({"a": 30, "b": 30, PUBLIC: 50}, {}, 120)[:10].count(PUBLIC) == 0
+    assert order_of({"a": 30, "b": 30, PUBLIC: 70}, {}, 120)[:10].count(PUBLIC) == 10
 
 
 def test_the_public_has_a_weight() -> None:
-    given = order_of({"a": 30, PUBLIC: 60}, {PUBLIC: 2.0})
-    assert all(abs(given[:n].count(PUBLIC) - 2 * n / 3) <= 3 for n in range(1, 80))
+    given = order_of({"a": 40, PUBLIC: 80}, {PUBLIC: 2.0}, 60)
+    assert all(abs(given[:n].count(PUBLIC) - 2 * n / 3) <= 3 for n in range(1, 60))
 
 
-def test_where_shares_are_equal_the_private_goes_first() -> None:
-    assert order_of({PUBLIC: 1, "a": 1}, {}) == ["a", PUBLIC]
-
-
-def test_of_equal_users_whoever_was_away_longest_gives() -> None:
-    """Not whoever is called first."""
+def test_where_nobody_has_too_much_the_oldest_goes() -> None:
+    """Not whoever is called first, or holds most."""
+    assert order_of({PUBLIC: 1, "a": 1}, {}, 100) == [PUBLIC, "a"]
     for names in ("abcd", "dcba", "bdac"):
-        assert order_of(dict.fromkeys(names, 1), {}) == list(names)
+        assert order_of(dict.fromkeys(names, 1), {}, 8) == list(names)
+    assert order_of({"a": 1, "b": 9, "c": 2}, {}, 100) == [*"a", *"bbbbbbbbb", *"cc"]
     tree = Tree(ours=True, device_tokens=400, host_ratio=1.2)
     users = [f"user-{number * 7919 % 97}" for number in range(60)]
     for start, user in enumerate(users):

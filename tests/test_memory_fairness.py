@@ -50,8 +50,8 @@ def setting_of(host: bool, page: int, weights: Mapping[str, float]) -> Setting:
 
 
 def fair_share(setting: Setting, kinds: Sequence[str]) -> int:
-    """Tokens of one tier that are the small user's as soon as everybody holds something."""
-    names = [SMALL, *(f"{kind}{n}" for n, kind in enumerate(kinds))]
+    """Tokens of one tier that are the small user's, whatever the others ask for."""
+    names = [SMALL, *(f"{kind}{n}" for n, kind in enumerate(kinds) if kind != "visitors")]
     weights = [setting.weights.get(name, 1.0) for name in names]
     # What requests use cannot be given; on the host, what the device has, too.
     in_use = (MOST_RUNNING + 2) * (LONGEST + 2 * setting.page_size)
@@ -59,7 +59,10 @@ def fair_share(setting: Setting, kinds: Sequence[str]) -> int:
     if setting.host:
         memory = int(setting.device_tokens * setting.host_ratio) - setting.device_tokens
     public = setting.weights.get(PUBLIC, 1.0) if "reader" in kinds else 0.0
-    return int(memory * weights[0] / sum(weights) / (1 + public))
+    # Half of it goes for nobody. All of it goes for nobody who holds more of a segment; but
+    # visitors have no share at all, and readers may hold less in each of the two.
+    promised = 0.5 if {"visitors", "reader"} & set(kinds) else 1.0
+    return int(promised * memory * weights[0] / sum(weights) / (1 + public))
 
 
 def prompts_of(total: int, reads: bool, page: int) -> list[array[int]]:

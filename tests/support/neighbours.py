@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from support.engine import Engine, Setting, Task
 
 SMALL = "small"
-KINDS = ("scanner", "looper", "grower", "reader")
+KINDS = ("scanner", "looper", "grower", "reader", "visitors")
 MOST_RUNNING = 2  # requests of neighbours that run while others come and go
 LONGEST = 80  # tokens of a neighbour's request
 DOCUMENTS = 25  # that all readers read: they become public
@@ -19,17 +19,23 @@ DOCUMENTS = 25  # that all readers read: they become public
 @dataclass
 class Neighbour:
     """``scanner``: never the same twice. ``looper``: more than fits, round and round.
-    ``grower``: conversations. ``reader``: what all readers read, with an end of their own."""
+    ``grower``: conversations. ``reader``: what all readers read, with an end of their own.
+    ``visitors``: never the same user twice."""
 
     name: str
     kind: str
     asked: int = 0
     talk: array[int] = field(default_factory=lambda: array("q"))
 
+    @property
+    def user(self) -> str:
+        """Who sends the last prompt."""
+        return f"{self.name}-{self.asked}" if self.kind == "visitors" else self.name
+
     def ask(self, rng: random.Random) -> array[int]:
         self.asked += 1
         own = hash_of(self.name)
-        if self.kind == "scanner":
+        if self.kind in ("scanner", "visitors"):
             return tokens(own + self.asked, rng.randrange(10, LONGEST))
         if self.kind == "looper":
             return tokens(own + self.asked % 60, LONGEST - 10)
@@ -58,7 +64,7 @@ def document(number: int) -> array[int]:
 class Street:
     """One engine on which the small user's prompts come back after each storm of the others'.
 
-    ``missed``: tokens of ``prompts`` that were not found, since they were first asked for.
+    ``missed``: tokens of ``prompts`` that were not found, since they were asked for again.
     """
 
     def __init__(self, setting: Setting, prompts: Sequence[array[int]], kinds: Sequence[str]):
@@ -68,7 +74,8 @@ class Street:
         self.running: list[Task] = []
         self.missed = 0
         self.asked = 0
-        self._visit()
+        for _ in range(2):  # from then on they have been asked for again
+            self._visit()
         self.missed = self.asked = 0
 
     def play(self, rng: random.Random, rounds: int, storm: int) -> None:
@@ -93,7 +100,8 @@ class Street:
             self.engine.land(99, 99)
 
     def _storm(self, neighbour: Neighbour, rng: random.Random) -> None:
-        task = self.engine.new_task(neighbour.name, neighbour.ask(rng))
+        prompt = neighbour.ask(rng)
+        task = self.engine.new_task(neighbour.user, prompt)
         self._run(task)
         self.running.append(task)
         while len(self.running) > rng.randrange(MOST_RUNNING + 1):

@@ -20,8 +20,7 @@ class FairEviction(Requests):
         if self.disable:
             return EvictResult()
         started = time.perf_counter()
-        leaves = self.device_order.take(self.evictable_leaves.__contains__)
-        evicted = self._evict_from(leaves, params.num_tokens)
+        evicted = self._evict_from(self.device_order.take(), params.num_tokens)
         if evicted < params.num_tokens:
             evicted += self.device_frees.tokens
             self.device_frees.flush()

@@ -13,6 +13,7 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.check import Checked
 from sglang.srt.tenancy.cache.deferred_free import HostFrees
 from sglang.srt.tenancy.cache.node import DISPLACED, QUEUED_HOST, Node, walk
+from sglang.srt.tenancy.cache.order import EvictionOrder
 from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.storage import OwnedStorage
 
@@ -83,6 +84,9 @@ class TenantHiRadixCache(Checked, OwnedStorage):
                 self.host_frees.protect(upper)
         return upper
 
+    def _orders(self) -> list[EvictionOrder]:
+        return [*super()._orders(), self.host_order]
+
     # Sizes and evictable leaves of the host
 
     def _update_host_leaf_status(self, node: Node) -> None:
@@ -90,7 +94,7 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         if held != bool(node.host_held) and node.parent is not None:
             if held:
                 node.host_held = len(node.key)
-                self.host_order.resize(node.owner, node.host_held)
+                self.host_order.resize(node, node.host_held)
                 node.parent.host_children += 1
             else:
                 self._uncount_host(node)
@@ -101,9 +105,14 @@ class TenantHiRadixCache(Checked, OwnedStorage):
             if not node.state & QUEUED_HOST:
                 self.host_order.offer(node)
 
+    def _ask_again(self, node: Node) -> None:
+        if node.asked_again != self.clock.epoch:
+            self.host_order.ask_again(node, node.host_held)
+        super()._ask_again(node)
+
     def _uncount_host(self, node: Node) -> None:
         if node.host_held:
-            self.host_order.resize(node.owner, -node.host_held)
+            self.host_order.resize(node, -node.host_held)
             node.host_held = 0
             assert node.parent is not None
             node.parent.host_children -= 1
@@ -163,7 +172,7 @@ class TenantHiRadixCache(Checked, OwnedStorage):
 
     def _keep_within_shares(self) -> None:
         super()._keep_within_shares()
-        self._keep_within(self.host_order, self.evictable_host_leaves, self._evict_host_from)
+        self._keep_within(self.host_order, self._evict_host_from)
 
     def _evict_leaf(self, leaf: Node) -> int:
         if leaf.host_value is not None:
@@ -171,9 +180,7 @@ class TenantHiRadixCache(Checked, OwnedStorage):
         return int(self._evict_regular(leaf))
 
     def evict_host(self, num_tokens: int) -> None:
-        self._evict_host_from(
-            self.host_order.take(self.evictable_host_leaves.__contains__), num_tokens
-        )
+        self._evict_host_from(self.host_order.take(), num_tokens)
 
     def _evict_host_from(self, leaves: Iterator[Node], needed: int, cut_any: bool = False) -> int:
         evicted = 0

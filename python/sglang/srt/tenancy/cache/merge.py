@@ -45,6 +45,7 @@ class Merging(Displacing):
             self._displace(node)
 
     def _join_counts(self, public: Node, private: Node) -> None:
+        self._ask_again(public)  # a second user has held it
         self.clock.roll(public)
         self.clock.roll(private)
         crowd = public.its_crowd()
@@ -70,6 +71,7 @@ class Merging(Displacing):
         return (
             node.lock_ref == child.lock_ref
             and node.epoch == child.epoch  # or one of them would seem used when it was not
+            and node.asked_again == child.asked_again
             and (node.value is None) == (child.value is None)
             and (node.host_value is None) == (child.host_value is None)
             and node.write_through_pending_id is None
@@ -86,6 +88,7 @@ class Merging(Displacing):
         """
         above = node.parent
         assert above is not None
+        turn = self.eviction_strategy.get_priority(child)
         child.key = RadixKey(node.key.token_ids + child.key.token_ids, child.key.extra_key)
         if node.value is not None and child.value is not None:
             child.value = torch.cat((node.value, child.value))
@@ -101,6 +104,9 @@ class Merging(Displacing):
         child.hit_count = max(node.hit_count, child.hit_count)
         child.priority = max(node.priority, child.priority)
         child.state |= JOINED
+        if self.eviction_strategy.get_priority(child) < turn:  # first in, first out: by the parent
+            for order in self._orders():
+                order.advance(child)
         child.parent = above
         self._attach(child, above)
         if node in self._held_by:

@@ -20,6 +20,10 @@ HARMLESS = 64  # the detector has seen all of it and found nothing sensitive
 EARNED = 128  # public because enough users hold it, whatever an operator said or takes back
 JOINED = 32  # made of several nodes: evicted from its end, as they would have been
 
+# ``Node.asked_again`` of a node that no later request came for: epochs that are in no window.
+UNCOUNTED = -3  # the request it came with is not counted yet
+NEVER = -2
+
 
 class Crowd:
     """What only a public node has, made when it is first needed."""
@@ -46,6 +50,7 @@ class Node:
     """
 
     __slots__ = (
+        "asked_again",
         "children",
         "creation_time",
         "crowd",
@@ -92,6 +97,7 @@ class Node:
         self.epoch = epoch
         self.hit_cur = 0
         self.hit_pre = 0
+        self.asked_again = UNCOUNTED  # epoch in which a later request last came for it
         # What the sizes count for it, on each tier: tokens, and children that are there.
         self.device_held = 0
         self.host_held = 0

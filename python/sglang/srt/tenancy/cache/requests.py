@@ -158,7 +158,7 @@ class Requests(Sharing):
         counted = getattr(req, "counted_to", None)
         first_time = counted is None
         if first_time:
-            self.clock.admit()
+            self._admit(req.user_id or "")
         req.counted_to = self._visit(last, account_name(req.user_id), counted or 0)
         if self.options.tenant_mode != "selective":
             return

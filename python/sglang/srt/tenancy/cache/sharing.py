@@ -166,7 +166,7 @@ class Sharing(Merging):
             start -= len(node.key)
             if start < counted:
                 break
-            self.clock.count(node, user)
+            self._count(node, user)
             node = node.parent
         return max(depth, counted)
 
@@ -453,6 +453,8 @@ class Sharing(Merging):
                 elif not child.owner:
                     stack.append(child)
         freed = sum(self._displace_subtree(node) for node in tops)
+        for order in self._orders():
+            order.forget(user)
         self.count("erasures")
         return freed
 

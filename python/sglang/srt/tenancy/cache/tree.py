@@ -31,12 +31,14 @@ from sglang.srt.tenancy.cache.node import (
     EARNED,
     HARMLESS,
     JOINED,
+    NEVER,
     QUEUED_DEVICE,
     REGISTERED,
+    UNCOUNTED,
     Node,
 )
 from sglang.srt.tenancy.cache.order import EvictionOrder
-from sglang.srt.tenancy.cache.quota import CacheShares, Quota
+from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.window import Clock
 from sglang.srt.tenancy.ownership import Namespace
 
@@ -78,8 +80,16 @@ class OwnedTree(RadixCache):
         )
 
     def _new_order(self, queued: int, pool: Any) -> EvictionOrder:
-        quota = Quota(self.shares, pool.size) if self.shares else None
-        return EvictionOrder(queued, self.eviction_strategy.get_priority, self.weights, quota)
+        device = queued == QUEUED_DEVICE
+        return EvictionOrder(
+            queued,
+            self.eviction_strategy.get_priority,
+            self.evictable_leaves if device else self.evictable_host_leaves,
+            pool.size,
+            self.clock,
+            self.weights,
+            self.shares,
+        )
 
     # Finding and inserting
 
@@ -247,6 +257,7 @@ class OwnedTree(RadixCache):
         if child.owner:  # a public one counts as new, as upstream's does
             upper.creation_time = child.creation_time
         upper.hit_cur, upper.hit_pre = child.hit_cur, child.hit_pre
+        upper.asked_again = child.asked_again
         kept = CONFINED | EARNED | HARMLESS | JOINED | REGISTERED
         upper.state = child.state & kept
         if child.crowd is not None:
@@ -325,7 +336,7 @@ class OwnedTree(RadixCache):
                 self._uncount_device(node)
             elif node.parent is not None:  # the root holds nothing
                 node.device_held = len(value)
-                self.device_order.resize(node.owner, node.device_held)
+                self.device_order.resize(node, node.device_held)
                 node.parent.device_children += 1
         if value is None or node.lock_ref or node.device_children:
             self.evictable_leaves.discard(node)
@@ -336,10 +347,35 @@ class OwnedTree(RadixCache):
 
     def _uncount_device(self, node: Node) -> None:
         if node.device_held:
-            self.device_order.resize(node.owner, -node.device_held)
+            self.device_order.resize(node, -node.device_held)
             node.device_held = 0
             assert node.parent is not None
             node.parent.device_children -= 1
+
+    # Requests and hits
+
+    def _admit(self, user: str) -> None:
+        if self.clock.admit(user):
+            for order in self._orders():
+                order.come_back(user)
+
+    def _orders(self) -> list[EvictionOrder]:
+        """The orders of all tiers."""
+        return [self.device_order]
+
+    def _count(self, node: Node, user: str) -> None:
+        """One admitted request passes a node: the one it came with, or a later one."""
+        self.clock.count(node, user)
+        if node.asked_again == UNCOUNTED:
+            node.asked_again = NEVER
+        else:
+            self._ask_again(node)
+
+    def _ask_again(self, node: Node) -> None:
+        """Note that a later request came for a node, which has a claim to stay (``order.py``)."""
+        if node.asked_again != self.clock.epoch:
+            self.device_order.ask_again(node, node.device_held)
+            node.asked_again = self.clock.epoch
 
     # Locks
 

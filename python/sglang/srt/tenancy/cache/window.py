@@ -12,18 +12,27 @@ from sglang.srt.tenancy.cache.node import Node
 class Clock:
     """Counts admitted requests; ``epoch_requests`` of them are an epoch."""
 
-    __slots__ = ("admitted", "epoch", "epoch_requests", "ticks")
+    __slots__ = ("_came", "_came_before", "admitted", "epoch", "epoch_requests", "ticks")
 
     def __init__(self, epoch_requests: int):
         self.epoch_requests = epoch_requests
         self.admitted = 0
         self.epoch = 0
         self.ticks = 0
+        # Who came in this epoch, and in the one before: no more than it has requests.
+        self._came: set[str] = set()
+        self._came_before: set[str] = set()
 
-    def admit(self) -> None:
+    def admit(self, user: str = "") -> bool:
+        """One more request. Returns whether its user had come in the window before."""
+        returns = user in self._came or user in self._came_before
+        if user:
+            self._came.add(user)
         self.admitted += 1
         if self.admitted % self.epoch_requests == 0:
             self.epoch += 1
+            self._came_before, self._came = self._came, set()
+        return returns
 
     def tick(self) -> int:
         """The next moment. Orders touches exactly, where upstream asks the wall clock."""

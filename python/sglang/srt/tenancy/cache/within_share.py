@@ -6,7 +6,7 @@ keeps nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.mem_cache.base_prefix_cache import (
@@ -18,6 +18,7 @@ from sglang.srt.mem_cache.base_prefix_cache import (
 from sglang.srt.tenancy.cache.eviction import FairEviction
 from sglang.srt.tenancy.cache.node import Node
 from sglang.srt.tenancy.cache.order import EvictionOrder
+from sglang.srt.tenancy.cache.quota import CacheShares
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
@@ -27,12 +28,11 @@ class WithinShare(FairEviction):
     """Looks after every door through which somebody may come to hold more, or unlock it."""
 
     def _keep_within_shares(self) -> None:
-        self._keep_within(self.device_order, self.evictable_leaves, self._evict_from)
+        self._keep_within(self.device_order, self._evict_from)
 
     def _keep_within(
         self,
         order: EvictionOrder,
-        evictable: set[Node],
         evict: Callable[[Iterator[Node], int, bool], int],
     ) -> None:
         """Have each owner who holds too much of a tier give their oldest leaves."""
@@ -46,8 +46,18 @@ class WithinShare(FairEviction):
             assert allowed is not None
             excess = order.sizes.get(owner, 0) - allowed
             if excess > 0:
-                leaves = order.take_of(owner, evictable.__contains__)
-                self.count("tokens_over_share", evict(leaves, excess, True))
+                self.count("tokens_over_share", evict(order.take_of(owner), excess, True))
+
+    def redivide(self, weights: Mapping[str, float], shares: CacheShares | None) -> None:
+        """Replace the weights and the most that each owner may hold, on all tiers; whoever holds
+        more now gives it at once. Raises ValueError, and changes nothing, for a share that is
+        less than a page of a tier."""
+        for order in self._orders():
+            (shares or CacheShares()).check(order.capacity, self.page_size)
+        self.weights, self.shares = weights, shares or None
+        for order in self._orders():
+            order.redivide(weights, self.shares)
+        self._keep_within_shares()
 
     # The doors
 
