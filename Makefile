@@ -18,7 +18,7 @@ SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches pytho
 
 .DEFAULT_GOAL := help
 .PHONY: help serve demo install test test-fast soak soak-users bench-tree bench-detector \
-	bench-side-channel bench-sharing bench-monitor bench-round bench-fairness lint clean
+	bench-side-channel bench-sharing bench-monitor bench-round bench-eviction bench-fairness lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ bench-monitor: $(BENCHABLE) ## Measure whom the probe monitor's thresholds hit, 
 
 bench-round: $(BENCHABLE) ## Time the scheduler's round under each policy (2 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/scheduling_round.py $(ARGS)
+
+bench-eviction: $(BENCHABLE) ## Measure whom eviction policies serve (4 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/eviction.py $(ARGS)
 
 bench-fairness: $(BENCHABLE) ## Measure who is served when users compete (13 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/fairness.py $(ARGS)

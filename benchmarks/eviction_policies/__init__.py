@@ -1,0 +1,1 @@
+"""Eviction policies on real caches, and the requests that they are tried with."""
