@@ -203,3 +203,18 @@ def test_one_owners_leaves_go_by_upstreams_policy(policy: str, seed: int) -> Non
     engine.check()
     assert evictions > 50
     assert cache.counts["joins"] > 20
+
+
+def test_a_leaf_that_was_joined_waits_in_its_parents_place() -> None:
+    """First in, first out: what was joined is as old as its oldest part."""
+    engine = Engine(Setting(host=False, device_tokens=DEVICE, mode="isolated"))
+    cache = engine.cache
+    cache.eviction_strategy = get_eviction_strategy("fifo")
+    cache.reset()
+    for tokens in (prompt(1, 20), prompt(2, 30), prompt(1, 40), prompt(1, 40)):
+        serve(engine, "a", tokens)
+    assert engine.find("a", prompt(1, 40)) == 40
+    assert cache.counts["joins"] == 2
+    engine.evict(1)
+    assert engine.find("a", prompt(2, 30)) == 30
+    assert engine.find("a", prompt(1, 40)) < 40
