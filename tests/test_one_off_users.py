@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 from support.one_off.http import FrontEnd
 from support.one_off.samples import Sample, entries, slope
+from support.one_off.tree import Visitors
+from support.trees import start_group
 
 from sglang.srt.tenancy import door
 
 USERS = 5_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    start_group(tmp_path_factory.mktemp("group"))
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_the_tree_keeps_nothing_of_users_who_are_gone() -> None:
+    visitors = Visitors()
+    visitors.come(USERS // 2)  # by now both tiers are full
+    full = visitors.counts()
+    visitors.come(USERS - USERS // 2)
+    left = visitors.counts()
+    happened = visitors.happened()
+    # Or it would prove little.
+    for event in ("promotions", "merges", "erasures", "logical_frees", "demotions"):
+        assert happened[event] > 5, (event, happened)
+    assert left["nodes"] <= 2 * left["nodes_of_the_tree"]
+    assert left["names"] <= left["nodes"] + 64
+    assert left["nodes_of_the_tree"] <= 1.25 * full["nodes_of_the_tree"]
+    visitors.engine.check()
 
 
 async def test_an_http_process_keeps_nothing_of_users_who_are_gone(
