@@ -82,6 +82,7 @@ class Checked(Sharing):
                         node.value is None,
                         node.host_value is None,
                         node.state,
+                        node.asked_again,
                         len(node.children),
                     )
                 ).encode()
