@@ -13,6 +13,7 @@ class Checked(Sharing):
     def sanity_check(self) -> None:
         """Raise AssertionError where an invariant of the design does not hold."""
         self._check_sharing()
+        self.owner_index.check(self.root_node)
         slots = self._check_displaced()
         sizes: dict[str, int] = {}
         evictable = protected = 0

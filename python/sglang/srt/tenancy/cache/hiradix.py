@@ -15,14 +15,14 @@ from sglang.srt.tenancy.cache.deferred_free import HostFrees
 from sglang.srt.tenancy.cache.node import DISPLACED, QUEUED_HOST, Node, walk
 from sglang.srt.tenancy.cache.order import EvictionOrder
 from sglang.srt.tenancy.cache.quota import CacheShares
-from sglang.srt.tenancy.cache.storage import OwnedStorage
+from sglang.srt.tenancy.cache.storage_erasure import StorageErasing
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.cache_init_params import CacheInitParams
     from sglang.srt.server_args import ServerArgs
 
 
-class TenantHiRadixCache(Checked, OwnedStorage):
+class TenantHiRadixCache(Checked, StorageErasing):
     """Upstream's ``HiRadixCache`` with owners: its transfers, our tree.
 
     On the host the same holds as on the device: nodes are counted for their owner, evicted by

@@ -414,9 +414,13 @@ class Sharing(Merging):
 
     def _demote(self, top: Node) -> None:
         """A public node and all public ones below it go back to its first owner; what other
-        owners have below is freed."""
+        owners have below is freed, and all of it where the first owner was erased."""
         assert top.crowd is not None
         owner = top.crowd.first_owner
+        self.count("demotions")
+        if not owner:  # they were erased
+            self._displace_subtree(top)
+            return
         kept = [top]
         while kept:
             node = kept.pop()
@@ -428,7 +432,6 @@ class Sharing(Merging):
                     self._displace_subtree(child)
             if not node.owner:
                 self._conceal(node, owner)
-        self.count("demotions")
 
     def _conceal(self, node: Node, owner: str) -> None:
         """A public node becomes private; its children are of the same first owner."""
@@ -439,24 +442,6 @@ class Sharing(Merging):
         node.crowd = None
         node.state &= ~(REGISTERED | EARNED)
         self._reindex(node, PUBLIC)
-
-    # Erasure
-
-    def erase(self, user: str) -> int:
-        """Free all that is private to a user. Returns the device tokens freed."""
-        tops = []
-        stack = [self.root_node]
-        while stack:
-            for child in stack.pop().children.values():
-                if child.owner == user:
-                    tops.append(child)
-                elif not child.owner:
-                    stack.append(child)
-        freed = sum(self._displace_subtree(node) for node in tops)
-        for order in self._orders():
-            order.forget(user)
-        self.count("erasures")
-        return freed
 
     def _check_sharing(self) -> None:
         """Invariants 1 and 2. Raises AssertionError."""

@@ -38,6 +38,7 @@ from sglang.srt.tenancy.cache.node import (
     Node,
 )
 from sglang.srt.tenancy.cache.order import EvictionOrder
+from sglang.srt.tenancy.cache.owner_index import OwnerIndex
 from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.window import Clock
 from sglang.srt.tenancy.ownership import Namespace
@@ -70,6 +71,7 @@ class OwnedTree(RadixCache):
         if not hasattr(self, "clock"):  # it goes on after a flush of the cache
             self.clock = Clock(self.options.tenant_epoch_requests)
         self.device_order = self._new_order(QUEUED_DEVICE, self.token_to_kv_pool_allocator)
+        self.owner_index = OwnerIndex()
         root = Node(RadixKey(array("q"), None), None, self.clock.tick(), 0, self.root_node.priority)
         root.value = root.host_value = torch.empty(0, dtype=torch.int64, device=self.device)
         root.hash_value = []
@@ -289,6 +291,7 @@ class OwnedTree(RadixCache):
 
     def _attach(self, node: Node, parent: Node) -> None:
         key = node.key.child_key(self.page_size)
+        self.owner_index.add(node, parent, parent.children.get(key))
         parent.children[key] = node
         if node.owner and not parent.owner:
             crowd = parent.its_crowd()
@@ -302,6 +305,7 @@ class OwnedTree(RadixCache):
         key = node.key.child_key(self.page_size)
         found = parent.children.pop(key, None)
         assert found is node, f"node {node.id} is no child of its parent"
+        self.owner_index.remove(node)
         if node.owner and not parent.owner:
             owners = self._rivals(node, parent)
             del owners[node.owner]

@@ -1,0 +1,277 @@
+"""A user who was erased is in no tier, and nothing that comes late brings anything back."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.engine import Engine, Setting, Task
+from support.patience import until
+from support.trees import start_group
+
+from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.runtime_context import get_parallel
+from sglang.srt.tenancy.cache.hashes import ensure_hashes
+from sglang.srt.tenancy.cache.node import walk
+from sglang.srt.tenancy.ownership import namespace
+
+PAGE = 4
+COMMON = array("q", range(100, 140))  # ten pages
+
+
+def own(user: str, tokens: int = 12) -> array[int]:
+    """What only this user writes."""
+    return array("q", [1000 + sum(user.encode()) + at for at in range(tokens)])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _group(tmp_path_factory: pytest.TempPathFactory) -> None:
+    start_group(tmp_path_factory.mktemp("group"))
+
+
+def engine(**changes: Any) -> Engine:
+    return Engine(Setting(**{"page_size": PAGE, "host": False} | changes))
+
+
+def begin(on: Engine, user: str, prompt: array[int], **how: Any) -> Task:
+    task = on.new_task(user, prompt, **how)
+    assert on.admit(task)
+    while not task.decoding:
+        on.step(task, 1)
+        on.check()
+    return task
+
+
+def serve(on: Engine, user: str, prompt: array[int], **how: Any) -> int:
+    """A whole request. Returns the tokens it found."""
+    task = begin(on, user, prompt, **how)
+    on.finish(task)
+    on.land(99, 99)
+    on.check()
+    return task.hit
+
+
+def erase(on: Engine, user: str) -> Any:
+    erased = on.cache.erase(user, [task.req for task in on.tasks])
+    on.check()
+    return erased
+
+
+def test_what_was_first_an_erased_users_is_never_theirs_again() -> None:
+    on = engine(detector="none")
+    on.cache.publish(COMMON[:20])
+    serve(on, "ann", COMMON[:20] + own("ann"))
+    serve(on, "ben", COMMON[:20] + own("ben"))
+    erase(on, "ann")
+    assert on.cache.device_order.sizes == {"": 20, "ben": 12}
+    on.cache.withdraw(COMMON[:20])
+    on.check()
+    assert [on.find(user, COMMON) for user in ("ann", "ben", "cyn")] == [0, 0, 0]
+    assert on.cache.device_order.sizes == {}
+    on.drain()
+
+
+def test_what_others_had_first_stays_theirs() -> None:
+    on = engine(detector="none")
+    on.cache.publish(COMMON[:8])
+    serve(on, "ann", COMMON[:8])
+    on.cache.publish(COMMON)
+    serve(on, "ben", COMMON)
+    erase(on, "ben")
+    on.cache.withdraw(COMMON)
+    on.cache.withdraw(COMMON[:8])
+    on.check()
+    assert [on.find(user, COMMON) for user in ("ann", "ben")] == [8, 0]
+    on.drain()
+
+
+@pytest.mark.parametrize("host", [False, True])
+@pytest.mark.parametrize("chunk", [8, 512])
+def test_requests_under_way_insert_nothing_more(host: bool, chunk: int) -> None:
+    on = engine(host=host)
+    serve(on, "ann", COMMON)
+    running = on.new_task("ann", COMMON + own("ann", 40), chunk=chunk)
+    assert on.admit(running)
+    waiting = on.new_task("ann", own("later", 40))
+    on.peek(waiting)
+    erase(on, "ann")
+    assert on.admit(waiting)
+    for task in (running, waiting):
+        while not task.decoding:
+            on.step(task)
+            on.check()
+        on.finish(task)
+    on.land(99, 99)
+    on.check()
+    assert on.cache.device_order.sizes == {}
+    assert on.find("ann", COMMON) == on.find("ann", own("later", 40)) == 0
+    serve(on, "ann", COMMON)  # who comes after it is a user as any other
+    assert on.find("ann", COMMON) == 40
+    on.drain()
+
+
+def test_a_late_verdict_brings_nothing_back() -> None:
+    on = engine()
+    serve(on, "ann", COMMON)
+    erase(on, "ann")
+    key = RadixKey(COMMON, namespace("ann", None))
+    on.cache.judge(key, 40, None)
+    on.cache.judge(key, 8, 12)
+    on.check()
+    assert on.find("ann", COMMON) == 0
+    assert not walk(on.cache.root_node)
+    on.drain()
+
+
+def test_all_of_a_user_is_found_wherever_it_hangs() -> None:
+    """Splits, joins, merges and promotions move the tops of somebody's subtrees."""
+    on = engine(host=True, detector="none")
+    serve(on, "ann", COMMON + own("x"))
+    serve(on, "ann", COMMON[:20] + own("y"), extra_key="lora")
+    serve(on, "ann", COMMON[:20] + own("z"))
+    on.cache.publish(COMMON[:12])
+    serve(on, "ben", COMMON[:12])
+    serve(on, "ann", COMMON[:12] + own("w"))
+    serve(on, "ben", COMMON + own("ben"))
+    freed = on.cache.device_order.sizes["ann"], on.cache.host_order.sizes["ann"]
+    erased = erase(on, "ann")
+    assert (erased.device, erased.host, erased.storage) == (*freed, 0)
+    assert {node.owner for node in walk(on.cache.root_node)} == {"", "ben"}
+    on.drain()
+
+
+# Storage
+
+
+class Storage:
+    """An engine with a folder of pages, and a gate that its pages' bytes pass."""
+
+    def __init__(self, folder: Path, **changes: Any):
+        self.folder = folder
+        self.engine = engine(host=True, **changes)
+        cache = self.engine.cache
+        with get_parallel().override(tp_rank=0, tp_size=1, pp_rank=0, pp_size=1):
+            attached, why = cache.attach_storage_backend("file", '{"prefetch_threshold": 4}')
+        assert attached, why
+        self.gate = threading.Event()
+        self.gate.set()
+        backend = cache.cache_controller.storage_backend
+        get, put = backend.get, backend.set
+
+        def slow_get(*args: Any) -> Any:
+            self.gate.wait(30)
+            return get(*args)
+
+        def slow_put(*args: Any) -> Any:
+            self.gate.wait(30)
+            return put(*args)
+
+        backend.get, backend.set = slow_get, slow_put
+
+    def pages(self) -> set[str]:
+        return {path.name[:64] for path in self.folder.iterdir()}
+
+    def settle(self) -> None:
+        """Until everything that is to be written is."""
+
+        def settled() -> bool:
+            self.engine.land(99, 99)
+            return not self.engine.cache.ongoing_backup
+
+        until(settled, "the pages are written")
+
+    def names(self, user: str) -> set[str]:
+        """What a user's pages are called."""
+        found: set[str] = set()
+        for node in walk(self.engine.cache.root_node):
+            if node.owner == user:
+                ensure_hashes(node, PAGE)
+                found.update(node.hash_value or ())
+        return found
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    monkeypatch.setenv("SGLANG_HICACHE_FILE_BACKEND_STORAGE_DIR", str(tmp_path))
+    storage = Storage(tmp_path)
+    yield storage
+    storage.gate.set()
+    storage.engine.cache.detach_storage_backend()
+
+
+def test_a_users_pages_leave_the_storage(storage: Storage) -> None:
+    on = storage.engine
+    serve(on, "ann", own("ann", 40))
+    serve(on, "ben", own("ben", 40))
+    storage.settle()
+    hers, his = storage.names("ann"), storage.names("ben")
+    assert storage.pages() == hers | his
+    on.evict(10_000)  # the host has them still
+    erased = erase(on, "ann")
+    assert erased.storage == 40
+    assert storage.pages() == his
+    assert any("evicted" in where for where in erased.not_reached)
+    assert erase(on, "ann").storage == 0
+    assert on.find("ben", own("ben", 40)) == 40
+
+
+def test_a_write_that_is_under_way_is_deleted_when_it_ends(storage: Storage) -> None:
+    on = storage.engine
+    storage.gate.clear()
+    serve(on, "ann", own("ann", 40))
+    assert on.cache.ongoing_backup
+    erase(on, "ann")
+    storage.gate.set()
+    storage.settle()
+    on.land(99, 99)
+    assert storage.pages() == set()
+    on.drain()
+
+
+def test_a_read_that_is_under_way_comes_to_nothing(storage: Storage) -> None:
+    on = storage.engine
+    prompt = own("ann", 40)
+    serve(on, "ann", prompt)
+    storage.settle()
+    on.evict(10_000)
+    on.evict_host(10_000)
+    storage.gate.clear()
+    task = on.new_task("ann", prompt + own("more"))
+    on.peek(task)
+    req = task.req
+    on.cache.prefetch_from_storage(req.rid, req.last_host_node, req.full_untruncated_fill_ids)
+    until(lambda: _operation(on, req.rid).host_indices is not None, "it is being read")
+    on.cache.erase("ann", [req])
+    storage.gate.set()
+    until(lambda: _operation(on, req.rid).completed_tokens == 40, "it was read")
+    until(lambda: on.cache.check_prefetch_progress(req.rid), "it has ended")
+    on.check()
+    assert on.find("ann", prompt) == 0
+    assert not walk(on.cache.root_node)
+    on.drain()
+
+
+def _operation(on: Engine, rid: str) -> Any:
+    on.land(99, 99)
+    return on.cache.ongoing_prefetch[rid][2]
+
+
+def test_a_backend_that_cannot_delete_is_named(storage: Storage) -> None:
+    on = storage.engine
+    serve(on, "ann", own("ann", 40))
+    storage.settle()
+    controller = on.cache.cache_controller
+
+    class KeepsAll:
+        pass
+
+    files, controller.storage_backend = controller.storage_backend, KeepsAll()
+    erased = erase(on, "ann")
+    controller.storage_backend = files
+    assert erased.storage == 0
+    assert erased.not_reached == ("storage: KeepsAll cannot delete pages",)
+    assert storage.pages()
