@@ -191,7 +191,8 @@ def test_erasing_frees_a_user_on_both_tiers_and_nobody_else(
             Asker(server).generate(text=prompt, user_id=user)
     before = stats(operator)
     answer = operator.json("DELETE", f"/tenant/users/{alice}/cache")
-    assert answer["freed_tokens"] == {"device": 206, "host": 206}
+    assert answer["freed_tokens"] == {"device": 206, "host": 206, "storage": 0}
+    assert answer["not_reached"] == []
     after = stats(operator)
     for tier in ("device", "host"):
         assert before[tier]["private"] - after[tier]["private"] == 206
@@ -200,7 +201,24 @@ def test_erasing_frees_a_user_on_both_tiers_and_nobody_else(
     assert operator.json("DELETE", f"/tenant/users/{fresh_user()}/cache")["freed_tokens"] == {
         "device": 0,
         "host": 0,
+        "storage": 0,
     }
+
+
+def test_an_erased_users_sessions_are_closed(server: Server, operator: Operator) -> None:
+    alice, bob = fresh_user(), fresh_user()
+    asker = Asker(server)
+    for user in (alice, bob):
+        body = {"capacity_of_str_len": 4096, "session_id": "talk", "user_id": user}
+        assert asker.post("/open_session", body).json() == "talk"
+
+    def turn(user: str) -> int:
+        body = {"text": fresh_prompt(20), "user_id": user, "session_params": {"id": "talk"}}
+        return asker.post("/generate", body).status_code
+
+    assert (turn(alice), turn(bob)) == (200, 200)
+    assert operator.json("DELETE", f"/tenant/users/{alice}/cache")["closed_sessions"] == 1
+    assert (turn(alice), turn(bob)) == (400, 200)
 
 
 def cached(server: Server, prompt: str, user: str) -> int:

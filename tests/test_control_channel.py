@@ -25,6 +25,7 @@ from sglang.srt.tenancy.messages import (
     TenantControl,
     TenantControlReply,
     Tree,
+    UserErased,
     Verdict,
     Withdraw,
 )
@@ -54,6 +55,11 @@ def test_replies_survive_the_wire() -> None:
     answer = {"list": [{"none": None, "yes": True}], "number": 7}
     reply = TenantControlReply(rid="r", rank=1, answer=answer, refusal=Refusal(400, "a", "b"))
     assert msgpack_decode(msgpack_encode(reply)) == reply
+
+
+def test_notices_survive_the_wire() -> None:
+    notice = UserErased(user="alice")
+    assert msgpack_decode(msgpack_encode(notice)) == notice
 
 
 class Wire:

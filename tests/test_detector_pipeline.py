@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,26 @@ async def test_a_full_queue_gives_up_the_oldest() -> None:
     await until(lambda: delivered.verdicts)
     await pipeline.stop()
     assert set(delivered.verdicts) == {texts[3]}
+
+
+async def test_an_erased_users_prompts_are_forgotten() -> None:
+    delivered = Delivered()
+    pipeline = Pipeline(wire.Setup(BYTES, None, False), None, Limits())
+    for text, user in ((HARMLESS, "ann"), (CARD, "ben")):  # nobody takes them yet
+        pipeline.offer(replace(delivered.prompt(text), user=user))
+    assert pipeline.forget("ann") == 1
+    assert pipeline.stats()["queued_tokens"] == len(CARD)
+    pipeline.start()
+    await until(lambda: delivered.verdicts)
+    assert pipeline.forget("ben") == 0
+    pipeline.offer(replace(delivered.prompt(HARMLESS), user="ann"))
+    assert pipeline.forget("ann") == 1
+    await until(lambda: pipeline.stats()["running"])
+    pipeline.offer(delivered.prompt("last " * 50))
+    await until(lambda: len(delivered.verdicts) == 2)
+    await pipeline.stop()
+    assert HARMLESS not in delivered.verdicts
+    assert not pipeline.counts["crashes"]
 
 
 async def test_a_killed_process_is_replaced() -> None:

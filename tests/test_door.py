@@ -362,3 +362,45 @@ def test_with_the_feature_off_all_is_stored(store: Any) -> None:
     for number in range(2 * door.MOST_STORED):
         store[number] = number
     assert len(store) == 2 * door.MOST_STORED
+
+
+def test_an_erased_users_stored_responses_are_gone(store: door.OwnedStore) -> None:
+    for user in ("alice", "bob"):
+        with As(user):
+            store["resp_1"] = user
+    assert store.forget("alice") == ["resp_1"]
+    assert store.forget("alice") == []
+    with As("alice"):
+        assert "resp_1" not in store
+    with As("bob"):
+        assert store["resp_1"] == "bob"
+
+
+def test_a_request_that_was_under_way_when_its_user_was_erased_stores_nothing(app: FastAPI) -> None:
+    store = door.OwnedStore()
+    entered, erased = asyncio.Event(), asyncio.Event()
+
+    @app.post("/slow")
+    async def slow() -> None:
+        entered.set()
+        await erased.wait()
+        store["resp_1"] = "late"
+
+    @app.post("/stored")
+    async def stored() -> Any:
+        store["resp_2"] = "new"
+        return sorted(key for _, key in store)
+
+    async def play() -> Any:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://x"
+        ) as client:
+            late = asyncio.create_task(client.post("/slow", json={"user_id": "alice"}))
+            await entered.wait()
+            door.forget_requests("alice")
+            erased.set()
+            await late
+            return (await client.post("/stored", json={"user_id": "alice"})).json()
+
+    assert run(play()) == ["resp_2"]
+    assert not door._owners

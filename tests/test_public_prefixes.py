@@ -305,3 +305,28 @@ def test_the_log_holds_no_prefix(server: Server, operator: Operator) -> None:
     assert text not in server.log
     assert str(list(text.encode()))[:40] not in server.log
     assert FROM_FILE not in server.log
+
+
+def test_an_erased_users_stored_responses_are_gone_from_every_http_process(
+    server: Server, operator: Operator
+) -> None:
+    """Each process holds those that it answered."""
+    asker, alice, bob = Asker(server), fresh_user(), fresh_user()
+
+    def create(user: str) -> str:
+        body = {"model": "demo", "input": "x", "max_output_tokens": 4, "user_id": user}
+        reply = asker.post("/v1/responses", body, anew=True)
+        assert reply.status_code == 200, reply.text
+        return str(reply.json()["id"])
+
+    def found(response: str, user: str) -> bool:
+        """By any of several connections, each to either process."""
+        path = f"/v1/responses/{response}"
+        asks = (operator.ask("GET", path, params={"user_id": user}) for _ in range(12))
+        return any(reply.status_code == 200 for reply in asks)
+
+    hers, his = [create(alice) for _ in range(8)], create(bob)
+    assert all(found(response, alice) for response in hers)
+    operator.json("DELETE", f"/tenant/users/{alice}/cache")
+    assert not any(found(response, alice) for response in hers)
+    assert found(his, bob)

@@ -134,16 +134,23 @@ async def withdraw(request: Request) -> dict[str, Any]:
 
 
 async def erase(request: Request) -> dict[str, Any]:
-    """Free all that a user has in the cache. Answers with the tokens freed on each tier."""
+    """Erase all that the server holds of a user. Answers with the tokens freed on each tier, the
+    sessions closed, and what may be left."""
     user = check_user_id(request.path_params["user_id"], "user_id")
     plane = plane_of(request.app)
     if plane.mode == "shared":
         raise refused(
             409, "tenant_mode", "in --tenant-mode shared nothing belongs to a user; /flush_cache"
         )
-    freed = await plane.ask(Erase(user))
-    tiers = {tier: sum(replica[tier] for replica in freed) for tier in ("device", "host")}
-    return {"user": digest(user), "freed_tokens": tiers}
+    replicas = await plane.ask(Erase(user))
+    tiers = ("device", "host", "storage")
+    left = {where: None for replica in replicas for where in replica["not_reached"]}
+    return {
+        "user": digest(user),
+        "freed_tokens": {tier: sum(replica[tier] for replica in replicas) for tier in tiers},
+        "closed_sessions": sum(replica["sessions"] for replica in replicas),
+        "not_reached": list(left),
+    }
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:

@@ -12,6 +12,7 @@ from sglang.srt.tenancy.messages import (
     Refused,
     TenantControl,
     TenantControlReply,
+    UserErased,
     refused,
 )
 
@@ -84,11 +85,19 @@ def _answers(replies: list[TenantControlReply]) -> list[dict[str, Any]]:
     return [reply.answer for reply in replies]
 
 
-def connect(manager: Any) -> Channel:
-    """A channel through this process's tokenizer manager, on the requests' own sockets."""
+def connect(manager: Any, forget: Callable[[str], None]) -> Channel:
+    """A channel through this process's tokenizer manager, on the requests' own sockets.
+
+    ``forget``: drops what this process holds of a user who was erased.
+    """
     from sglang.utils import TypeBasedDispatcher
 
     manager.auto_create_handle_loop()
     channel = Channel(manager._dispatch_to_scheduler, manager.server_args.dp_size)
-    manager._result_dispatcher += TypeBasedDispatcher([(TenantControlReply, channel.receive)])
+    manager._result_dispatcher += TypeBasedDispatcher(
+        [
+            (TenantControlReply, channel.receive),
+            (UserErased, lambda notice: forget(notice.user)),
+        ]
+    )
     return channel

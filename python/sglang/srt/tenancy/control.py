@@ -23,11 +23,13 @@ from sglang.srt.tenancy.messages import (
     TenantControl,
     TenantControlReply,
     Tree,
+    UserErased,
     Verdict,
     Withdraw,
 )
 from sglang.srt.tenancy.ownership import namespace
 from sglang.srt.tenancy.prefixes import PrefixTable
+from sglang.srt.tenancy.scheduler_access import NoScheduler, SchedulerAccess
 
 Answer = dict[str, Any]
 
@@ -36,15 +38,24 @@ class Control:
     """Carries out orders on one rank's tree.
 
     ``cache``: a TenantRadixCache or TenantHiRadixCache. ``rank``: its data-parallel rank.
-    ``qualify``: what the scheduler still does to a request's ``extra_key``.
+    ``qualify``: what the scheduler still does to a request's ``extra_key``. ``scheduler``: the
+    rest of what orders reach.
     """
 
     def __init__(
-        self, cache: Any, rank: int = 0, qualify: Callable[[Any], None] = lambda request: None
+        self,
+        cache: Any,
+        rank: int = 0,
+        qualify: Callable[[Any], None] = lambda request: None,
+        scheduler: SchedulerAccess | None = None,
     ):
         self._cache = cache
         self._rank = rank
         self._qualify = qualify
+        self._scheduler = scheduler or NoScheduler()
+        # Where each HTTP process listens: all have sent an order when they started. None is the
+        # address of the only one.
+        self._http_processes: dict[str | None, None] = {}
         self.prefixes = PrefixTable(
             cache.page_size,
             publish=lambda tokens: cache.publish(tokens),
@@ -64,6 +75,7 @@ class Control:
     def __call__(self, message: TenantControl) -> TenantControlReply:
         """The reply for the process that sent the order. Only what is refused before anything
         changed is answered; any other error ends the scheduler, as it does upstream."""
+        self._http_processes[message.http_worker_ipc] = None
         try:
             answer, refusal = self._handlers[type(message.order)](message.order), None
         except Refused as error:
@@ -83,16 +95,16 @@ class Control:
         return {}
 
     def _erase(self, order: Erase) -> Answer:
-        before = self._held_by(order.user)
-        self._cache.erase(order.user)
-        after = self._held_by(order.user)
-        return {tier: before[tier] - after[tier] for tier in before}
-
-    def _held_by(self, user: str) -> dict[str, int]:
-        host = getattr(self._cache, "host_order", None)
+        erased = self._cache.erase(order.user, self._scheduler.requests())
+        sessions = self._scheduler.close_sessions(order.user)
+        for address in self._http_processes:
+            self._scheduler.send(UserErased(user=order.user, http_worker_ipc=address))
         return {
-            "device": self._cache.device_order.sizes.get(user, 0),
-            "host": host.sizes.get(user, 0) if host is not None else 0,
+            "device": erased.device,
+            "host": erased.host,
+            "storage": erased.storage,
+            "sessions": sessions,
+            "not_reached": list(erased.not_reached),
         }
 
 
@@ -119,5 +131,6 @@ def _listen(_: None, scheduler: Any) -> None:
         ps = scheduler.ps
         rank = ps.attn_dp_rank if scheduler.server_args.enable_dp_attention else ps.dp_rank
         qualify = scheduler._maybe_namespace_elastic_radix_cache
-        control = Control(scheduler.tree_cache, rank or 0, qualify)
+        access = SchedulerAccess(scheduler)
+        control = Control(scheduler.tree_cache, rank or 0, qualify, access)
         scheduler._request_dispatcher += TypeBasedDispatcher([(TenantControl, control)])

@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import logging
 import signal
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sglang.srt.entrypoints.http_server")
 
 _asker: contextvars.ContextVar[Asker | None] = contextvars.ContextVar("asker", default=None)
+
+
+class RequestOwner:
+    """Whom one HTTP request's stored state belongs to, until the user is erased."""
+
+    __slots__ = ("__weakref__", "erased", "name")
+
+    def __init__(self, name: str):
+        self.name = name
+        self.erased = False
+
+
+_owner: contextvars.ContextVar[RequestOwner | None] = contextvars.ContextVar("owner", default=None)
+# Of the requests under way, their background tasks included: these hold the context.
+_owners: weakref.WeakSet[RequestOwner] = weakref.WeakSet()
 
 # Probes and scrapers carry no identity, in upstream neither a key.
 _OPEN_PATHS = ("/health", "/metrics", "/ping")
@@ -161,6 +177,9 @@ class Door:
         if isinstance(asker.user_ids, tuple):
             _check_count(asker.user_ids, _prompts_in(body))
         _asker.set(asker)
+        owner = RequestOwner(asker.owner)
+        _owner.set(owner)
+        _owners.add(owner)
         return body, receive
 
     def _auth_level(self, scope: Scope) -> AuthLevel:
@@ -505,6 +524,13 @@ def disown(name: str | None, options: TenantOptions) -> str | None:
     return name.partition(".")[2]
 
 
+def forget_requests(user: str) -> None:
+    """Have the requests of a user that are under way in this process store nothing."""
+    for owner in list(_owners):
+        if owner.name == user:
+            owner.erased = True
+
+
 class OwnedStore(BoundedStore):
     """A dictionary of which each user sees only their own entries (stored responses).
 
@@ -517,7 +543,9 @@ class OwnedStore(BoundedStore):
         return (asker.owner if asker else SHARED_ANONYMOUS, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(self._key(key), value)
+        owner = _owner.get()
+        if owner is None or not owner.erased:
+            super().__setitem__(self._key(key), value)
 
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__(self._key(key))
@@ -530,3 +558,10 @@ class OwnedStore(BoundedStore):
 
     def pop(self, key: Any, *default: Any) -> Any:
         return super().pop(self._key(key), *default)
+
+    def forget(self, user: str) -> list[Any]:
+        """Drop a user's entries. Returns the keys that they had."""
+        theirs = list(self._of.get(user, ()))
+        for entry in theirs:
+            BoundedStore.__delitem__(self, entry)
+        return [key for _, key in theirs]

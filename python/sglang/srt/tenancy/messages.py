@@ -84,7 +84,7 @@ class Verdict(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Erase(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Free all private nodes of a user, on every tier."""
+    """Free all private nodes of a user, on every tier, and close their sessions."""
 
     user: str
 
@@ -127,4 +127,10 @@ class TenantControlReply(BaseReq, kw_only=True):  # type: ignore[call-arg]
     refusal: Refusal | None = None
 
 
-hook_custom_types(TenantControl, TenantControlReply)
+class UserErased(BaseReq, kw_only=True):  # type: ignore[call-arg]
+    """To every HTTP process: drop what it holds of a user."""
+
+    user: str
+
+
+hook_custom_types(TenantControl, TenantControlReply, UserErased)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.channel import connect
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
+from sglang.srt.tenancy.forgetting import forget
 from sglang.srt.tenancy.messages import Configure, Order, Publish, Refused, refused
 from sglang.srt.tenancy.prefix_source import PrefixSource, SourceError
 from sglang.srt.tenancy.render import Renderer
@@ -26,7 +28,7 @@ class ControlPlane:
     def __init__(self, app: FastAPI, manager: Any):
         self.mode: str = manager.server_args.tenant_mode
         self._renderer = Renderer(app, manager)
-        self._channel = connect(manager)
+        self._channel = connect(manager, partial(forget, app))
 
     async def ask(self, order: Order) -> list[dict[str, Any]]:
         """Each replica's answer. Raises Refused."""

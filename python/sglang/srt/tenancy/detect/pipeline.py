@@ -34,6 +34,7 @@ class Prompt:
 
     tokens: array[int]
     deliver: Deliver
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,19 @@ class Pipeline:
             self.counts["dropped"] += 1
         self._arrived.set()
 
+    def forget(self, user: str) -> int:
+        """Drop a user's prompts that wait to be judged. Returns how many.
+
+        Of those that are being judged only the verdict is left, which inserts nothing.
+        """
+        before = len(self._queue) + len(self._open)
+        self._queue = deque(prompt for prompt in self._queue if prompt.user != user)
+        self._open = deque(entry for entry in self._open if entry[0].user != user)
+        self._tokens = sum(len(prompt.tokens) for prompt in self._queue)
+        forgotten = before - len(self._queue) - len(self._open)
+        self.counts["forgotten"] += forgotten
+        return forgotten
+
     # First and second tier
 
     async def _judge_prompts(self) -> None:
@@ -132,6 +146,8 @@ class Pipeline:
     async def _judge_batch(self, process: DetectorProcess) -> None:
         await process.outlive(self._arrived.wait())
         batch = self._take()
+        if not batch:  # it was forgotten
+            return
         try:
             results = await process.judge(
                 [prompt.tokens.tobytes() for prompt in batch], self._limits.batch_seconds

@@ -55,6 +55,11 @@ def stats() -> dict[str, object] | None:
     return None if _pipeline is None else _pipeline.stats()
 
 
+def forget(user: str) -> int:
+    """Drop a user's prompts that wait to be judged. Returns how many."""
+    return 0 if _pipeline is None else _pipeline.forget(user)
+
+
 def watch(manager: Any, request: Any) -> None:
     """Offer a prompt that is about to leave for the scheduler. Never raises, never waits."""
     if _pipeline is None or not _may_become_public(request):
@@ -80,7 +85,7 @@ def watch(manager: Any, request: Any) -> None:
                 )
             )
 
-    _pipeline.offer(Prompt(tokens, deliver))
+    _pipeline.offer(Prompt(tokens, deliver, request.user_id))
 
 
 def speaks_of(page_size: int, harmless: int, sensitive: int | None) -> int:

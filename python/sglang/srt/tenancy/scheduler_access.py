@@ -1,0 +1,63 @@
+"""What operators' orders reach of a scheduler besides its cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sglang.srt.tenancy.user_id import digest
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.io_struct import BaseReq
+    from sglang.srt.managers.schedule_batch import Req
+
+
+class SchedulerAccess:
+    """One rank's scheduler."""
+
+    def __init__(self, scheduler: Any):
+        self._scheduler = scheduler
+
+    def requests(self) -> list[Req]:
+        """All requests that the scheduler has now, waiting or running, each once."""
+        scheduler = self._scheduler
+        batches = [scheduler.running_batch, scheduler.last_batch]
+        if scheduler.ps.pp_size > 1:
+            batches += [*scheduler.running_mbs, *scheduler.mbs]
+        found: dict[Req, None] = dict.fromkeys(scheduler.waiting_queue)
+        found.update(dict.fromkeys(scheduler.grammar_manager.grammar_queue))
+        for batch in batches:
+            if batch is not None:
+                found.update(dict.fromkeys(batch.reqs))
+        if scheduler.chunked_req is not None:
+            found[scheduler.chunked_req] = None
+        return list(found)
+
+    def close_sessions(self, user: str) -> int:
+        """Close a user's sessions, one with a running request when that ends. Returns how many."""
+        from sglang.srt.managers.io_struct import CloseSessionReqInput
+
+        controller = self._scheduler.session_controller
+        theirs = [name for name in controller.sessions if name.startswith(f"{digest(user)}.")]
+        for name in theirs:
+            controller.close(CloseSessionReqInput(session_id=name))
+        return len(theirs)
+
+    def send(self, message: BaseReq) -> None:
+        """Send a message to the HTTP process it is addressed to."""
+        self._scheduler.ipc_channels.send_to_tokenizer.send_output(message)
+
+
+class NoScheduler(SchedulerAccess):
+    """For a cache without a scheduler."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def requests(self) -> list[Req]:
+        return []
+
+    def close_sessions(self, user: str) -> int:
+        return 0
+
+    def send(self, message: BaseReq) -> None:
+        pass
