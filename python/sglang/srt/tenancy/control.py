@@ -132,5 +132,8 @@ def _listen(_: None, scheduler: Any) -> None:
         rank = ps.attn_dp_rank if scheduler.server_args.enable_dp_attention else ps.dp_rank
         qualify = scheduler._maybe_namespace_elastic_radix_cache
         access = SchedulerAccess(scheduler)
+        zeroizer = scheduler.tree_cache.zeroizer
+        if zeroizer is not None:
+            zeroizer.forward_stream = scheduler.forward_stream
         control = Control(scheduler.tree_cache, rank or 0, qualify, access)
         scheduler._request_dispatcher += TypeBasedDispatcher([(TenantControl, control)])

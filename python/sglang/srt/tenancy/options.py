@@ -137,6 +137,20 @@ class TenantOptions:
         ),
         NS("memory"),
     ] = False
+    tenant_idle_ttl: A[
+        float | None,
+        Arg(
+            help="Seconds after which everything private to a user who sends no request is freed, "
+            "on every tier. 0 or unset: never."
+        ),
+    ] = None
+    tenant_zeroize: A[
+        bool,
+        Arg(
+            help="Overwrite every KV slot of device and host with zeros before it is free. Costs "
+            "memory bandwidth for each token that leaves the cache."
+        ),
+    ] = False
 
     tenant_input_weight: A[
         float,
@@ -256,10 +270,27 @@ def _check_numbers(args: ServerArgs) -> None:
         value = getattr(args, field)
         if value < minimum:
             raise ValueError(f"{flag(field)}: {value} is too small; give {minimum} or more")
+    _check_idle_ttl(args)
     if not 0 <= args.tenant_rdr_threshold <= 1:
         raise ValueError(
             f"--tenant-rdr-threshold: {args.tenant_rdr_threshold} is no ratio; give 0 to 1 "
             "(0 never demotes)"
+        )
+
+
+def _check_idle_ttl(args: ServerArgs) -> None:
+    ttl = args.tenant_idle_ttl
+    if not ttl:
+        return
+    if not (math.isfinite(ttl) and ttl >= 1):
+        raise ValueError(
+            f"--tenant-idle-ttl: {args.tenant_idle_ttl} is no time; give 1 second or more, or 0 "
+            "for never"
+        )
+    if args.tenant_mode == "shared":
+        raise ValueError(
+            "--tenant-idle-ttl does nothing in --tenant-mode shared: nothing there is anybody's "
+            "own; use another --tenant-mode, or leave it out"
         )
 
 

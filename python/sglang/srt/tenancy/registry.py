@@ -12,6 +12,7 @@ from sglang.srt.mem_cache.registry import (
 )
 from sglang.srt.tenancy import control
 from sglang.srt.tenancy.cache import deferred_free
+from sglang.srt.tenancy.cache.zeroize import zeroize_freed_slots
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.options import BACKEND, TenantOptions
 from sglang.srt.tenancy.ownership import adopt
@@ -19,6 +20,7 @@ from sglang.srt.tenancy.schedule import give_way, sessions
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import BasePrefixCache
+    from sglang.srt.tenancy.cache.tree import OwnedTree
 
 __all__ = ["adopt", "build", "refuse"]
 
@@ -29,10 +31,12 @@ def build(context: TreeCacheBuildContext) -> BasePrefixCache:
     config = _config(context.server_args)
     cache = _build(context, config)
     config.cache_shares.check(cache.token_to_kv_pool_allocator.size, cache.page_size)
+    if context.server_args.tenant_zeroize:
+        cache.zeroizer = zeroize_freed_slots(cache)
     return cache
 
 
-def _build(context: TreeCacheBuildContext, config: TenantConfig) -> BasePrefixCache:
+def _build(context: TreeCacheBuildContext, config: TenantConfig) -> OwnedTree:
     division = config.weights, config.cache_shares
     if context.enable_hierarchical_cache:
         from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache

@@ -45,6 +45,7 @@ from sglang.srt.tenancy.ownership import Namespace
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.cache_init_params import CacheInitParams
+    from sglang.srt.tenancy.cache.zeroize import Zeroizer
     from sglang.srt.tenancy.options import TenantOptions
 
 
@@ -52,6 +53,7 @@ class OwnedTree(RadixCache):
     """Match, insert, split, lock; sizes per owner. Goes before any of upstream's radix caches."""
 
     root_node: Node
+    zeroizer: Zeroizer | None = None
 
     def __init__(
         self,
