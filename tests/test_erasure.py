@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 import pytest
 from support.engine import Engine, Setting, Task
 from support.patience import until
+from support.page_folder import PageFolder
 from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.runtime_context import get_parallel
-from sglang.srt.tenancy.cache.hashes import ensure_hashes
 from sglang.srt.tenancy.cache.node import walk
 from sglang.srt.tenancy.ownership import namespace
 
@@ -147,63 +145,16 @@ def test_all_of_a_user_is_found_wherever_it_hangs() -> None:
 # Storage
 
 
-class Storage:
-    """An engine with a folder of pages, and a gate that its pages' bytes pass."""
-
-    def __init__(self, folder: Path, **changes: Any):
-        self.folder = folder
-        self.engine = engine(host=True, **changes)
-        cache = self.engine.cache
-        with get_parallel().override(tp_rank=0, tp_size=1, pp_rank=0, pp_size=1):
-            attached, why = cache.attach_storage_backend("file", '{"prefetch_threshold": 4}')
-        assert attached, why
-        self.gate = threading.Event()
-        self.gate.set()
-        backend = cache.cache_controller.storage_backend
-        get, put = backend.get, backend.set
-
-        def slow_get(*args: Any) -> Any:
-            self.gate.wait(30)
-            return get(*args)
-
-        def slow_put(*args: Any) -> Any:
-            self.gate.wait(30)
-            return put(*args)
-
-        backend.get, backend.set = slow_get, slow_put
-
-    def pages(self) -> set[str]:
-        return {path.name[:64] for path in self.folder.iterdir()}
-
-    def settle(self) -> None:
-        """Until everything that is to be written is."""
-
-        def settled() -> bool:
-            self.engine.land(99, 99)
-            return not self.engine.cache.ongoing_backup
-
-        until(settled, "the pages are written")
-
-    def names(self, user: str) -> set[str]:
-        """What a user's pages are called."""
-        found: set[str] = set()
-        for node in walk(self.engine.cache.root_node):
-            if node.owner == user:
-                ensure_hashes(node, PAGE)
-                found.update(node.hash_value or ())
-        return found
-
-
 @pytest.fixture
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageFolder]:
     monkeypatch.setenv("SGLANG_HICACHE_FILE_BACKEND_STORAGE_DIR", str(tmp_path))
-    storage = Storage(tmp_path)
+    storage = PageFolder(tmp_path, Setting(page_size=PAGE))
     yield storage
     storage.gate.set()
     storage.engine.cache.detach_storage_backend()
 
 
-def test_a_users_pages_leave_the_storage(storage: Storage) -> None:
+def test_a_users_pages_leave_the_storage(storage: PageFolder) -> None:
     on = storage.engine
     serve(on, "ann", own("ann", 40))
     serve(on, "ben", own("ben", 40))
@@ -219,7 +170,7 @@ def test_a_users_pages_leave_the_storage(storage: Storage) -> None:
     assert on.find("ben", own("ben", 40)) == 40
 
 
-def test_a_write_that_is_under_way_is_deleted_when_it_ends(storage: Storage) -> None:
+def test_a_write_that_is_under_way_is_deleted_when_it_ends(storage: PageFolder) -> None:
     on = storage.engine
     storage.gate.clear()
     serve(on, "ann", own("ann", 40))
@@ -232,7 +183,7 @@ def test_a_write_that_is_under_way_is_deleted_when_it_ends(storage: Storage) -> 
     on.drain()
 
 
-def test_a_read_that_is_under_way_comes_to_nothing(storage: Storage) -> None:
+def test_a_read_that_is_under_way_comes_to_nothing(storage: PageFolder) -> None:
     on = storage.engine
     prompt = own("ann", 40)
     serve(on, "ann", prompt)
@@ -260,7 +211,7 @@ def _operation(on: Engine, rid: str) -> Any:
     return on.cache.ongoing_prefetch[rid][2]
 
 
-def test_a_backend_that_cannot_delete_is_named(storage: Storage) -> None:
+def test_a_backend_that_cannot_delete_is_named(storage: PageFolder) -> None:
     on = storage.engine
     serve(on, "ann", own("ann", 40))
     storage.settle()

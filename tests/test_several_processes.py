@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.asks import Asker
+from support.operator import Operator
 from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.reference import is_greedy
@@ -174,12 +175,15 @@ def test_every_http_process_reloads(replicas: Server, config_file: Path) -> None
 @pytest.mark.parametrize(
     "flags", [("--tp-size", "2"), ("--dp-size", "2", "--tokenizer-worker-num", "2")]
 )
-def test_verdicts_reach_every_rank(tiny_model: Path, flags: tuple[str, ...]) -> None:
-    """Three users make a prompt public, on the rank that served them."""
+def test_verdicts_and_the_time_reach_every_rank(tiny_model: Path, flags: tuple[str, ...]) -> None:
+    """Three users make a prompt public, on the rank that served them; so does the time, which
+    takes what is private to those who are gone."""
     on = ("--enable-tenant-cache", "--enable-cache-report", "--max-total-tokens", "8192")
-    with Server(tiny_model, *on, *flags) as server:
+    expiring = ("--tenant-idle-ttl", "12", "--admin-api-key", "adm-x")
+    with Server(tiny_model, *on, *expiring, *flags) as server:
         asker, prompt = Asker(server), fresh_prompt(400)
         routed: dict[str, Any] = {"routed_dp_rank": 0} if "--dp-size" in flags else {}
+        first = dict(routed)
 
         def strangers_hit() -> int:
             return cached(asker.generate(text=prompt, user_id=fresh_user(), **routed))
@@ -190,3 +194,13 @@ def test_verdicts_reach_every_rank(tiny_model: Path, flags: tuple[str, ...]) -> 
         if routed:
             routed["routed_dp_rank"] = 1
             assert cached(asker.generate(text=prompt, user_id=fresh_user(), **routed)) == 0
+        operator = Operator(server, "adm-x")
+
+        def tokens() -> list[tuple[int, int]]:
+            replicas = operator.json("GET", "/tenant/stats")["replicas"]
+            return [(each["device"]["private"], each["device"]["public"]) for each in replicas]
+
+        assert any(private for private, _ in tokens())
+        until(lambda: not any(private for private, _ in tokens()), "users expire")
+        assert sum(public for _, public in tokens()) >= 300
+        assert cached(asker.generate(text=prompt, user_id=fresh_user(), **routed | first)) >= 300

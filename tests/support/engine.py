@@ -61,6 +61,7 @@ class Setting:
     rdr_min_hits: int = 4
     quarantine_epochs: int = 2
     detector: str = "off-trust-all"
+    idle_ttl: float | None = None  # seconds
     shares: CacheShares | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     ours: bool = True  # or upstream's cache, which cannot be checked
@@ -83,6 +84,7 @@ class Setting:
             tenant_rdr_min_hits=self.rdr_min_hits,
             tenant_quarantine_epochs=self.quarantine_epochs,
             tenant_detector=self.detector,
+            tenant_idle_ttl=self.idle_ttl,
         )
 
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from support.engine import Setting
 from support.play import (
     DETECTORS,
+    IDLE_TTLS,
     PAGES,
     POLICIES,
     SHARES,
@@ -42,7 +43,9 @@ def any_setting(draw: st.DrawFn) -> Setting:
         detector=draw(st.sampled_from(DETECTORS)),
         write_policy=draw(st.sampled_from(POLICIES)),
     )
-    setting = replace(setting, shares=draw(st.sampled_from(SHARES)))
+    setting = replace(
+        setting, shares=draw(st.sampled_from(SHARES)), idle_ttl=draw(st.sampled_from(IDLE_TTLS))
+    )
     if draw(st.sampled_from((True, True, False))):
         tight = draw(st.sampled_from(TIGHT[page]))
         ratio = draw(st.sampled_from((1.3, 3.0)))

@@ -20,6 +20,7 @@ from support.engine import Seen, Setting
 Place = tuple[str | None, tuple[int, ...]]
 
 OTHERS = "somebody"  # shared mode knows no owners
+NOBODY = ""  # to whom pages go back whose first owner was erased
 
 
 class ModelError(AssertionError):
@@ -322,6 +323,9 @@ class Model:
             page = self.pages[place]
             page.owners.pop(user, None)
             page.wrote.discard(user)
+            if page.public is not None and user in page.public.candidates:
+                page.public.candidates -= {user}
+                page.public.candidates |= {NOBODY}
             if page.public is None and not page.owners:
                 del self.pages[place]
 
@@ -357,9 +361,12 @@ class Model:
         page = self.pages[top]
         seen = now.get(top)
         assert page.public is not None
-        if seen is None or seen.public or len(seen.owners) != 1:
+        if seen is None and NOBODY in page.public.candidates:
+            owner = NOBODY
+        elif seen is None or seen.public or len(seen.owners) != 1:
             raise ModelError("a demoted page has one owner")
-        owner = next(iter(seen.owners))
+        else:
+            owner = next(iter(seen.owners))
         if owner not in page.public.candidates:
             raise ModelError("a demoted page goes to somebody who held it first")
         if ban:
@@ -369,7 +376,11 @@ class Model:
         ]
         kept: set[tuple[int, ...]] = {tokens[: -self.page]}
         for place in sorted(below, key=lambda place: len(place[1])):
-            if place[1][: -self.page] in kept and self._keeps(place, owner, now.get(place)):
+            if (
+                owner
+                and place[1][: -self.page] in kept
+                and self._keeps(place, owner, now.get(place))
+            ):
                 kept.add(place[1])
             else:
                 del self.pages[place]

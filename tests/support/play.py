@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.ownership import stays_private
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, account_name
 from support.engine import LONGEST, Engine, Setting, Task
-from support.model import Model, ModelError, Place
+from support.model import NOBODY, Model, ModelError, Place
 
 # Of a request, before the tree hears of it: tokens computed, tokens that are the tree's, whether
 # it may insert, and how many were counted (None: it was not admitted yet).
@@ -41,6 +42,7 @@ SHARES = (
     CacheShares({"ann": 0.3, "ben": 1.0}, default=0.05),
 )
 
+IDLE_TTLS = (None, 2.0, 5.0)  # in the seconds of "idle"
 
 # What is done how often, and the numbers that a step of this name has.
 SPEC = (len(USERS), len(EXTRA_KEYS), len(SCOPES), 7, 15, len(CHUNKS), 3)
@@ -57,6 +59,7 @@ STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
     "publish": (2, (len(PREFIXES),)),
     "withdraw": (2, (len(PREFIXES),)),
     "erase": (2, (len(USERS),)),
+    "idle": (3, (4,)),
     "flush": (2, ()),
     "verdict": (14, (MOST_JUDGED, 16, 3)),
     "launch": (10, ()),
@@ -115,6 +118,7 @@ def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
         detector=rng.choice(DETECTORS),
         write_policy=rng.choice(POLICIES),
         shares=rng.choice(SHARES),
+        idle_ttl=rng.choice(IDLE_TTLS),
     )
     if evictions:
         tight = rng.choice(TIGHT[page])
@@ -140,6 +144,10 @@ class Play:
         self.evictions = 0
         self.over_share = 0  # tokens
         self._evictions_seen = 0
+        self._demotions_seen = 0
+        self.seconds = 0
+        self.used: dict[str, int] = {}  # user -> when the tree last heard of a request of theirs
+        self.engine.cache.tick(self.seconds)
         for name in ("evict", "evict_host"):
             self._watch(name)
         self._watch_shares()
@@ -387,6 +395,8 @@ class Play:
             if place not in before or not seen.owners.keys() <= before[place].owners.keys()
         }
         self.fetched += len(new)
+        if new:
+            self.used[task.user] = self.seconds
         self.model.fetch(task.user, task.plain, task.tokens, new)
         return True
 
@@ -450,6 +460,7 @@ class Play:
     def _follow(self, task: Task, before: Before, tokens: array[int]) -> None:
         _, protected, may_insert, counted = before
         model, req = self.model, task.req
+        self.used[account_name(task.user)] = self.seconds
         kept_out = req.cache_scope == "none"
         if may_insert and kept_out and not self.evictions:
             raise ModelError("a request that sees its prefix must be able to insert")
@@ -469,12 +480,16 @@ class Play:
 
     def _follow_demotion(self, task: Task, tokens: array[int]) -> None:
         may, must = self.model.suspects(task.plain, tokens)
+        demotions = self.engine.cache.counts.get("demotions", 0)
+        demoted, self._demotions_seen = demotions > self._demotions_seen, demotions
         if not may:
             return
         now = self.engine.pages()
         for place in sorted(may, key=lambda place: len(place[1])):
             seen = now.get(place)
-            if seen is not None and not seen.public:
+            public = self.model.pages[place].public
+            freed = demoted and seen is None and public and NOBODY in public.candidates
+            if freed or (seen is not None and not seen.public):
                 self.model.demoted(place, now, ban=True)
                 return
             if place in must and seen is not None:
@@ -545,11 +560,32 @@ class Play:
         now = self.engine.pages()
         for top in tops:
             self.model.demoted(top, now, ban=False)
+        self._demotions_seen = self.engine.cache.counts.get("demotions", 0)
 
     def _erase(self, user: int) -> None:
         name = account_name(USERS[user])
-        self.engine.cache.erase(name)
+        self.engine.cache.erase(name, self._requests())
         self.model.erase(name)
+        self.used.pop(name, None)
+
+    def _requests(self) -> list[Req]:
+        return [task.req for task in self.engine.tasks]
+
+    def _idle(self, seconds: int) -> None:
+        """Time passes; 0: a tick comes twice."""
+        self.seconds += seconds
+        self.engine.cache.tick(self.seconds, self._requests())
+        ttl, busy = self.setting.idle_ttl, {task.user for task in self.engine.tasks}
+        if ttl is None or not seconds:
+            return
+        for user, last in list(self.used.items()):
+            if last + ttl >= self.seconds:
+                continue
+            if user in busy:
+                self.used[user] = self.seconds
+            else:
+                del self.used[user]
+                self.model.erase(user)
 
     def _flush(self) -> None:
         if not any(task.running for task in self.engine.tasks):

@@ -22,6 +22,7 @@ from sglang.srt.tenancy.messages import (
     Stats,
     TenantControl,
     TenantControlReply,
+    Tick,
     Tree,
     UserErased,
     Verdict,
@@ -70,6 +71,7 @@ class Control:
             Tree: lambda order: report.tree(cache, order.depth, order.nodes),
             Verdict: self._verdict,
             Erase: self._erase,
+            Tick: self._tick,
         }
 
     def __call__(self, message: TenantControl) -> TenantControlReply:
@@ -92,6 +94,10 @@ class Control:
         self._qualify(request)
         key = RadixKey(order.tokens, namespace(order.owner, request.extra_key))
         self._cache.judge(key, order.harmless, order.sensitive)
+        return {}
+
+    def _tick(self, order: Tick) -> Answer:
+        self._cache.tick(order.seconds, self._scheduler.requests())
         return {}
 
     def _erase(self, order: Erase) -> Answer:

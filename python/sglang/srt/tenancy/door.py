@@ -237,6 +237,7 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
     Door.admin_api_key = getattr(options, "admin_api_key", None)
     # Imported here: with the feature off, the server has no endpoint more than upstream.
     from sglang.srt.entrypoints.http_server import get_global_state
+    from sglang.srt.tenancy import ticker
     from sglang.srt.tenancy.access_log import hide_users
     from sglang.srt.tenancy.admin import add_routes
     from sglang.srt.tenancy.detect import service as detector
@@ -258,6 +259,7 @@ async def open_door(app: FastAPI, options: TenantOptions) -> None:
         )
     with server_stops_on_failure(app, "Public prefixes not published"):
         await plane.configure(config)
+    ticker.start(plane, options)
     await prove_at_startup(app, options)
     await detector.start(plane, get_global_state().tokenizer_manager, options)
 

@@ -89,7 +89,17 @@ class Erase(msgspec.Struct, frozen=True, tag=True, array_like=True):
     user: str
 
 
-Order = Publish | Withdraw | Configure | ListPrefixes | Stats | Tree | Verdict | Erase
+class Tick(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """The time, in seconds since any fixed moment: what the schedulers know of it.
+
+    Several HTTP processes may send it, none need be punctual: what is no later than before is
+    ignored.
+    """
+
+    seconds: int
+
+
+Order = Publish | Withdraw | Configure | ListPrefixes | Stats | Tree | Verdict | Erase | Tick
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):

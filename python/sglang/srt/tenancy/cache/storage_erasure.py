@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from sglang.srt.tenancy.cache.erasure import Erasing
+from typing import TYPE_CHECKING, Any
+
 from sglang.srt.tenancy.cache.hashes import ensure_hashes
+from sglang.srt.tenancy.cache.idle import IdleExpiry
 from sglang.srt.tenancy.cache.node import DISPLACED, Node
 from sglang.srt.tenancy.cache.storage import OwnedStorage
 from sglang.srt.tenancy.cache.stored_pages import can_delete, delete_pages
 from sglang.srt.tenancy.ownership import Namespace
+
+if TYPE_CHECKING:
+    from sglang.srt.mem_cache.radix_cache import RadixKey
 
 _FORGOTTEN_BY_TREE = (
     "storage: pages that both device and host had evicted, and those from before a prefix became "
@@ -15,7 +20,7 @@ _FORGOTTEN_BY_TREE = (
 )
 
 
-class StorageErasing(Erasing, OwnedStorage):
+class StorageErasing(IdleExpiry, OwnedStorage):
     # Writes that were under way, and the names to delete when all of them have ended.
     _late_writes: list[tuple[set[int], list[str]]]
 
@@ -54,6 +59,12 @@ class StorageErasing(Erasing, OwnedStorage):
             nowhere.protect_host()
             anchor.release_host()
             self.ongoing_prefetch[req_id] = (nowhere, wanted, operation)
+
+    def _insert_helper_host(self, anchor: Node, key: RadixKey, *fetched: Any) -> int:
+        dropped = super()._insert_helper_host(anchor, key, *fetched)
+        if dropped < len(key) and type(key.extra_key) is Namespace:
+            self._note_use(key.extra_key.owner)  # whose request may yet be aborted
+        return dropped
 
     def check_hicache_events(self) -> None:
         super().check_hicache_events()

@@ -1,0 +1,37 @@
+"""Tell the schedulers the time: they may not look at a clock, lest ranks disagree."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from sglang.srt.tenancy.messages import Tick
+
+if TYPE_CHECKING:
+    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.plane import ControlPlane
+
+_LONGEST_PERIOD = 5  # seconds
+
+_task: asyncio.Task[None] | None = None  # the event loop would not keep it
+
+
+def start(plane: ControlPlane, options: TenantOptions) -> None:
+    """Send ticks from this process from now on, if anything waits for them."""
+    global _task
+    if options.tenant_idle_ttl:
+        _task = asyncio.get_running_loop().create_task(_tick(plane, period(options)))
+
+
+def period(options: TenantOptions) -> int:
+    """Seconds between two ticks: a quarter of the time to live, within bounds."""
+    return min(_LONGEST_PERIOD, max(1, int((options.tenant_idle_ttl or 0) / 4)))
+
+
+async def _tick(plane: ControlPlane, seconds: int) -> None:
+    # All processes of a machine have one monotonic clock. Rounded, their ticks are the same, and
+    # of each only the first counts.
+    while True:
+        plane.tell(Tick(int(time.monotonic()) // seconds * seconds))
+        await asyncio.sleep(seconds)
