@@ -24,6 +24,7 @@ from sglang.srt.tenancy.messages import (
     Stats,
     TenantControl,
     TenantControlReply,
+    Tick,
     Tree,
     UserErased,
     Verdict,
@@ -36,12 +37,14 @@ ORDERS: list[Order] = [
     Publish(Prefix("a", "text", TOKENS)),
     Withdraw("a"),
     Configure([Prefix("a", "messages", TOKENS), Prefix("b", "input_ids", TOKENS)]),
+    Configure([], {"alice": 2.0, "": 0.5}, {"alice": 0.25}, 0.5),
     ListPrefixes(),
     Stats(3),
     Tree(1, 2),
     Verdict("alice", None, TOKENS, 2),
     Verdict("alice", "lora", TOKENS, 0, 1),
     Erase("alice"),
+    Tick(12),
 ]
 
 

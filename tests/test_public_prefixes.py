@@ -292,8 +292,36 @@ def test_a_reload_applies_the_difference(
     assert operator.prefixes() == before
     assert shared(server, comes) == 48
 
+    tiny = "[default]\ncache_share = 0.001\n"
+    reload(server, config_file, tiny, f"{not_reloaded}--tenant-config: default.cache_share: 0.001")
+    assert operator.prefixes() == before
+
     reload(server, config_file, "")
     assert [shared(server, text) for text in (stays, goes, comes, posted)] == [0, 0, 0, 48]
+
+
+def test_a_reload_divides_memory_anew(
+    server: Server, operator: Operator, config_file: Path
+) -> None:
+    alice = fresh_user()
+
+    def held() -> int:
+        """Of alice's, on the replica that served her."""
+        replica = operator.json("GET", "/tenant/stats?owners=100")["replicas"][0]
+        owners = replica["device"]["largest_owners"]
+        return next(entry["tokens"] for entry in owners if entry["owner"] == name)
+
+    for _ in range(3):
+        cached(server, fresh_prompt(320), alice)
+    name = operator.json("DELETE", f"/tenant/users/{alice}/cache")["user"]
+    for _ in range(3):
+        cached(server, fresh_prompt(320), alice)
+    assert held() >= 960
+    reload(server, config_file, f'[users."{alice}"]\ncache_share = 0.1\n')
+    assert 300 < held() <= 409
+    reload(server, config_file, "")
+    cached(server, fresh_prompt(320), alice)
+    assert held() > 600
 
 
 def test_the_log_holds_no_prefix(server: Server, operator: Operator) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache import report
+from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.extra_keys import qualified
 from sglang.srt.tenancy.messages import (
     Configure,
@@ -27,6 +28,7 @@ from sglang.srt.tenancy.messages import (
     UserErased,
     Verdict,
     Withdraw,
+    refused,
 )
 from sglang.srt.tenancy.ownership import namespace
 from sglang.srt.tenancy.prefixes import PrefixTable
@@ -65,7 +67,7 @@ class Control:
         self._handlers: dict[type, Callable[[Any], Answer]] = {
             Publish: lambda order: self.prefixes.add(order.prefix),
             Withdraw: lambda order: self.prefixes.remove(order.name),
-            Configure: lambda order: self.prefixes.configure(order.prefixes),
+            Configure: self._configure,
             ListPrefixes: lambda order: {"public_prefixes": self.prefixes.list()},
             Stats: self._stats,
             Tree: lambda order: report.tree(cache, order.depth, order.nodes),
@@ -83,6 +85,21 @@ class Control:
         except Refused as error:
             answer, refusal = {}, error.refusal
         return TenantControlReply(rid=message.rid, rank=self._rank, answer=answer, refusal=refusal)
+
+    def _configure(self, order: Configure) -> Answer:
+        """All of it, or Refused before anything has changed."""
+        cache = self._cache
+        shares = CacheShares(order.shares, order.default_share)
+        try:
+            shares.check(cache.token_to_kv_pool_allocator.size, cache.page_size)
+        except ValueError as error:
+            param = "--tenant-config"
+            raise refused(400, param, str(error).removeprefix(f"{param}: ")) from None
+        answer = self.prefixes.configure(order.prefixes)
+        if (order.weights, shares or None) != (cache.weights, cache.shares):
+            cache.redivide(order.weights, shares)
+            self._scheduler.reweigh(order.weights)
+        return answer
 
     def _stats(self, order: Stats) -> Answer:
         totals = report.stats(self._cache, order.owners)

@@ -46,9 +46,17 @@ class Withdraw(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """The config file's prefixes, all of them: what it no longer has is withdrawn."""
+    """The config file as the schedulers need it, all of it: a prefix that it no longer has is
+    withdrawn, a user who is not in it has weight 1 and the default share.
+
+    ``weights``: owner -> weight, the public's name is empty. ``shares``: user -> ``cache_share``;
+    ``default_share``: everybody else's, None is no limit.
+    """
 
     prefixes: list[Prefix]
+    weights: dict[str, float] = {}
+    shares: dict[str, float] = {}
+    default_share: float | None = None
 
 
 class ListPrefixes(msgspec.Struct, frozen=True, tag=True, array_like=True):

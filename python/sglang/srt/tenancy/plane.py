@@ -45,13 +45,21 @@ class ControlPlane:
         return answers[0]
 
     async def configure(self, config: TenantConfig) -> None:
-        """Make the file's prefixes the schedulers'. Raises ConfigError; then none has changed."""
+        """Make the file's prefixes, weights and shares the schedulers'. Raises ConfigError; then
+        nothing has changed."""
         if config.public_prefixes and self.mode in _WHY_NOT:
             raise ConfigError(f"public_prefixes: {_WHY_NOT[self.mode]}; take them out")
+        if config.cache_shares and self.mode == "shared":
+            raise ConfigError(
+                "cache_share: in --tenant-mode shared nothing is anybody's own; take it out"
+            )
         # Also sent without any: a scheduler that does not know our orders shows at start-up.
         prefixes = await self._rendered(config.public_prefixes)
         try:
-            await self.ask(Configure(prefixes))
+            shares = config.cache_shares
+            await self.ask(
+                Configure(prefixes, dict(config.weights), dict(shares.users), shares.default)
+            )
         except Refused as error:
             raise ConfigError(str(error)) from None
 

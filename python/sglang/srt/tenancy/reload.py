@@ -18,9 +18,10 @@ logger = logging.getLogger("sglang.srt.entrypoints.http_server")
 
 
 class Reloader:
-    """Exchanges the config as a whole: users, keys and public prefixes, or none of them.
+    """Exchanges the config as a whole: users, keys, limits, and what the schedulers know of it
+    (public prefixes, weights, shares), or nothing.
 
-    ``publish``: makes a config's prefixes the schedulers'; raises ConfigError.
+    ``publish``: makes a config the schedulers'; raises ConfigError.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.user_id import digest
@@ -42,6 +43,14 @@ class SchedulerAccess:
             controller.close(CloseSessionReqInput(session_id=name))
         return len(theirs)
 
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Have a fair schedule policy divide service by other weights."""
+        from sglang.srt.tenancy.schedule.policy import FairPolicy
+
+        policy = self._scheduler.policy
+        if isinstance(policy, FairPolicy):
+            policy.reweigh(weights)
+
     def send(self, message: BaseReq) -> None:
         """Send a message to the HTTP process it is addressed to."""
         self._scheduler.ipc_channels.send_to_tokenizer.send_output(message)
@@ -58,6 +67,9 @@ class NoScheduler(SchedulerAccess):
 
     def close_sessions(self, user: str) -> int:
         return 0
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        pass
 
     def send(self, message: BaseReq) -> None:
         pass

@@ -237,6 +237,18 @@ class Ledger:
         ticket.account.promised -= rest
         return rest > 0
 
+    # Weights
+
+    def reweigh(self, weights: Mapping[str, float]) -> list[Account]:
+        """Charge by other weights from now on; what was served before stays charged as it was.
+        Returns accounts from which less may be due."""
+        ended = self.settle()
+        self.weights = weights
+        for name, account in self.accounts.items():
+            account.weight = weights.get(name, 1.0)
+            account.rate = self.prices.computed / account.weight
+        return list(dict.fromkeys((*ended, *self.accounts.values())))
+
     # Closing
 
     def close_idle(self, floor: float, keep: Account | None) -> None:

@@ -127,6 +127,11 @@ class FairPolicy(SchedulePolicy):
             for ticket in reversed(passed):
                 self._put_back(ticket)
 
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Divide service by other weights from now on. To be called between two rounds."""
+        for account in self.ledger.reweigh(weights):
+            self._add_turn(account)
+
     def close(self) -> None:
         """The round is over."""
         self._is_open = False
