@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.asks import Asker
 from support.operator import Operator, fresh_admin_key, refusal_of
+from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
@@ -203,6 +205,28 @@ def test_erasing_frees_a_user_on_both_tiers_and_nobody_else(
         "host": 0,
         "storage": 0,
     }
+
+
+def test_a_request_that_runs_when_its_user_is_erased_leaves_nothing(
+    server: Server, operator: Operator
+) -> None:
+    alice, prompts = fresh_user(), [fresh_prompt(90), fresh_prompt(90)]
+    long = {"max_new_tokens": 400, "ignore_eos": True, "temperature": 0}
+
+    def ask(prompt: str) -> int:
+        reply = Asker(server).generate(text=prompt, user_id=alice, sampling_params=long)
+        return int(reply["meta_info"]["completion_tokens"])
+
+    cached(server, prompts[0], alice)
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(ask, prompt) for prompt in prompts]
+        until(lambda: stats(operator)["device"]["protected"] > 150, "both run")
+        operator.json("DELETE", f"/tenant/users/{alice}/cache")
+        assert not any(request.done() for request in running)
+        assert [request.result() for request in running] == [400, 400]
+    assert [cached(server, prompt, alice) for prompt in prompts] == [0, 0]
+    freed = operator.json("DELETE", f"/tenant/users/{alice}/cache")["freed_tokens"]
+    assert freed["device"] < 2 * 120  # of the last two, which had short answers
 
 
 def test_an_erased_users_sessions_are_closed(server: Server, operator: Operator) -> None:
