@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from support.engine import Engine, Setting, Task
-from support.patience import until
 from support.page_folder import PageFolder
+from support.patience import until
 from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
