@@ -43,14 +43,12 @@ def any_setting(draw: st.DrawFn) -> Setting:
         detector=draw(st.sampled_from(DETECTORS)),
         write_policy=draw(st.sampled_from(POLICIES)),
     )
-    setting = replace(
-        setting, shares=draw(st.sampled_from(SHARES)), idle_ttl=draw(st.sampled_from(IDLE_TTLS))
-    )
+    setting = replace(setting, shares=draw(st.sampled_from(SHARES)))
     if draw(st.sampled_from((True, True, False))):
         tight = draw(st.sampled_from(TIGHT[page]))
         ratio = draw(st.sampled_from((1.3, 3.0)))
         setting = replace(setting, device_tokens=tight, host_ratio=ratio)
-    return setting
+    return replace(setting, idle_ttl=draw(st.sampled_from(IDLE_TTLS)))
 
 
 def steps_named(name: str) -> st.SearchStrategy[Step]:

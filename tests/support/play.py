@@ -58,8 +58,7 @@ STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
     "land": (12, (4, 2)),
     "publish": (2, (len(PREFIXES),)),
     "withdraw": (2, (len(PREFIXES),)),
-    "erase": (2, (len(USERS),)),
-    "idle": (3, (4,)),
+    "erase": (2, (len(USERS), 2)),
     "flush": (2, ()),
     "verdict": (14, (MOST_JUDGED, 16, 3)),
     "launch": (10, ()),
@@ -75,6 +74,7 @@ STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
     "evict_and_return": (4, SPEC),
     "evict_and_fetch": (6, SPEC),
     "evict_and_judge": (6, SPEC),
+    "idle": (4, (4,)),
 }
 
 
@@ -562,9 +562,10 @@ class Play:
             self.model.demoted(top, now, ban=False)
         self._demotions_seen = self.engine.cache.counts.get("demotions", 0)
 
-    def _erase(self, user: int) -> None:
+    def _erase(self, user: int, with_requests: int) -> None:
+        """``with_requests``: as the scheduler does; without, the tree must cope with them."""
         name = account_name(USERS[user])
-        self.engine.cache.erase(name, self._requests())
+        self.engine.cache.erase(name, self._requests() if with_requests else ())
         self.model.erase(name)
         self.used.pop(name, None)
 
