@@ -143,6 +143,7 @@ class TenantOptions:
             help="Seconds after which everything private to a user who sends no request is freed, "
             "on every tier. 0 or unset: never."
         ),
+        NS("memory"),
     ] = None
     tenant_zeroize: A[
         bool,
@@ -150,6 +151,7 @@ class TenantOptions:
             help="Overwrite every KV slot of device and host with zeros before it is free. Costs "
             "memory bandwidth for each token that leaves the cache."
         ),
+        NS("memory"),
     ] = False
 
     tenant_input_weight: A[
