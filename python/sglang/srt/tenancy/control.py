@@ -91,7 +91,8 @@ class Control:
         cache = self._cache
         shares = CacheShares(order.shares, order.default_share)
         try:
-            shares.check(cache.token_to_kv_pool_allocator.size, cache.page_size)
+            for order_of_tier in cache._orders():
+                shares.check(order_of_tier.capacity, cache.page_size)
         except ValueError as error:
             param = "--tenant-config"
             raise refused(400, param, str(error).removeprefix(f"{param}: ")) from None
