@@ -42,11 +42,15 @@ class Erasing(Requests):
         storage, not_reached = self._erase_stored(user, nodes)
         for top in tops:
             self._displace_subtree(top)
-        for order in self._orders():
-            order.forget(user)
-        self.owner_index.disown(user)
+        self._forget_owner(user)
         self.count("erasures")
         return Erased(device, host, storage, not_reached)
+
+    def _forget_owner(self, user: str) -> None:
+        """Once nothing private to a user is left."""
+        self.owner_index.disown(user)
+        for order in self._orders():
+            order.forget(user)
 
     def _erase_stored(self, user: str, nodes: list[Node]) -> tuple[int, tuple[str, ...]]:
         """Delete a user's pages from storage, by the names of nodes that are about to go.

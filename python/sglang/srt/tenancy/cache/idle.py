@@ -105,7 +105,7 @@ class IdleExpiry(Erasing):
             for node in nodes:
                 self._displace(node)
             if not self.owner_index.tops(owner):
-                self.owner_index.disown(owner)
+                self._forget_owner(owner)
                 last_use.drop(owner)
                 self.count("expired_users")
         self.count("expired_tokens", freed)
