@@ -354,20 +354,20 @@ class Model:
                 must.add(place)
         return may, must
 
-    def demoted(self, top: Place, now: dict[Place, Seen], *, ban: bool) -> None:
+    def demoted(self, top: Place, now: dict[Place, Seen], *, ban: bool, evicted: bool) -> None:
         """The tree took this page, and what is below, from the public: check to whom it went,
-        and follow."""
+        and follow. ``evicted``: it may be gone already, as its owner's share is small."""
         plain, tokens = top
         page = self.pages[top]
         seen = now.get(top)
         assert page.public is not None
-        if seen is None and NOBODY in page.public.candidates:
+        if seen is None and (evicted or NOBODY in page.public.candidates):
             owner = NOBODY
         elif seen is None or seen.public or len(seen.owners) != 1:
             raise ModelError("a demoted page has one owner")
         else:
             owner = next(iter(seen.owners))
-        if owner not in page.public.candidates:
+        if owner and owner not in page.public.candidates:
             raise ModelError("a demoted page goes to somebody who held it first")
         if ban:
             self.bans[top] = max(self.bans.get(top, 0), self.epoch + self.setting.quarantine_epochs)

@@ -200,8 +200,13 @@ class Play:
             self._end(task, keep=task.running and task.decoding)
             self._agree()
 
+    @property
+    def _evicted(self) -> bool:
+        """Whether something may be missing since model and tree were last compared."""
+        return self.evictions > self._evictions_seen
+
     def _agree(self) -> None:
-        self.model.compare(self.engine.pages(), evicted=self.evictions > self._evictions_seen)
+        self.model.compare(self.engine.pages(), evicted=self._evicted)
         self._evictions_seen = self.evictions
 
     # Requests
@@ -488,9 +493,10 @@ class Play:
         for place in sorted(may, key=lambda place: len(place[1])):
             seen = now.get(place)
             public = self.model.pages[place].public
-            freed = demoted and seen is None and public and NOBODY in public.candidates
+            may_be_gone = self._evicted or (public is not None and NOBODY in public.candidates)
+            freed = demoted and seen is None and may_be_gone
             if freed or (seen is not None and not seen.public):
-                self.model.demoted(place, now, ban=True)
+                self.model.demoted(place, now, ban=True, evicted=self._evicted)
                 return
             if place in must and seen is not None:
                 raise ModelError("a probed page must become private")
@@ -559,7 +565,7 @@ class Play:
         tops: list[Place] = self.model.withdraw(prefix)
         now = self.engine.pages()
         for top in tops:
-            self.model.demoted(top, now, ban=False)
+            self.model.demoted(top, now, ban=False, evicted=self._evicted)
         self._demotions_seen = self.engine.cache.counts.get("demotions", 0)
 
     def _erase(self, user: int, with_requests: int) -> None:
