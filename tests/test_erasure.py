@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engine import Engine, Setting, Task
+from support.engine import Engine, Setting
 from support.page_folder import PageFolder
 from support.patience import until
+from support.served import own, serve
 from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
@@ -19,11 +20,6 @@ from sglang.srt.tenancy.ownership import namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages
-
-
-def own(user: str, tokens: int = 12) -> array[int]:
-    """What only this user writes."""
-    return array("q", [1000 + sum(user.encode()) + at for at in range(tokens)])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,24 +31,6 @@ def engine(**changes: Any) -> Engine:
     return Engine(Setting(**{"page_size": PAGE, "host": False} | changes))
 
 
-def begin(on: Engine, user: str, prompt: array[int], **how: Any) -> Task:
-    task = on.new_task(user, prompt, **how)
-    assert on.admit(task)
-    while not task.decoding:
-        on.step(task, 1)
-        on.check()
-    return task
-
-
-def serve(on: Engine, user: str, prompt: array[int], **how: Any) -> int:
-    """A whole request. Returns the tokens it found."""
-    task = begin(on, user, prompt, **how)
-    on.finish(task)
-    on.land(99, 99)
-    on.check()
-    return task.hit
-
-
 def erase(on: Engine, user: str) -> Any:
     erased = on.cache.erase(user, [task.req for task in on.tasks])
     on.check()
@@ -62,8 +40,8 @@ def erase(on: Engine, user: str) -> Any:
 def test_what_was_first_an_erased_users_is_never_theirs_again() -> None:
     on = engine(detector="none")
     on.cache.publish(COMMON[:20])
-    serve(on, "ann", COMMON[:20] + own("ann"))
-    serve(on, "ben", COMMON[:20] + own("ben"))
+    serve(on, "ann", COMMON[:20] + own("ann"), written=True)
+    serve(on, "ben", COMMON[:20] + own("ben"), written=True)
     erase(on, "ann")
     assert on.cache.device_order.sizes == {"": 20, "ben": 12}
     on.cache.withdraw(COMMON[:20])
@@ -76,9 +54,9 @@ def test_what_was_first_an_erased_users_is_never_theirs_again() -> None:
 def test_what_others_had_first_stays_theirs() -> None:
     on = engine(detector="none")
     on.cache.publish(COMMON[:8])
-    serve(on, "ann", COMMON[:8])
+    serve(on, "ann", COMMON[:8], written=True)
     on.cache.publish(COMMON)
-    serve(on, "ben", COMMON)
+    serve(on, "ben", COMMON, written=True)
     erase(on, "ben")
     on.cache.withdraw(COMMON)
     on.cache.withdraw(COMMON[:8])
@@ -91,7 +69,7 @@ def test_what_others_had_first_stays_theirs() -> None:
 @pytest.mark.parametrize("chunk", [8, 512])
 def test_requests_under_way_insert_nothing_more(host: bool, chunk: int) -> None:
     on = engine(host=host)
-    serve(on, "ann", COMMON)
+    serve(on, "ann", COMMON, written=True)
     running = on.new_task("ann", COMMON + own("ann", 40), chunk=chunk)
     assert on.admit(running)
     waiting = on.new_task("ann", own("later", 40))
@@ -107,14 +85,14 @@ def test_requests_under_way_insert_nothing_more(host: bool, chunk: int) -> None:
     on.check()
     assert on.cache.device_order.sizes == {}
     assert on.find("ann", COMMON) == on.find("ann", own("later", 40)) == 0
-    serve(on, "ann", COMMON)  # who comes after it is a user as any other
+    serve(on, "ann", COMMON, written=True)  # who comes after it is a user as any other
     assert on.find("ann", COMMON) == 40
     on.drain()
 
 
 def test_a_late_verdict_brings_nothing_back() -> None:
     on = engine()
-    serve(on, "ann", COMMON)
+    serve(on, "ann", COMMON, written=True)
     erase(on, "ann")
     key = RadixKey(COMMON, namespace("ann", None))
     on.cache.judge(key, 40, None)
@@ -128,13 +106,13 @@ def test_a_late_verdict_brings_nothing_back() -> None:
 def test_all_of_a_user_is_found_wherever_it_hangs() -> None:
     """Splits, joins, merges and promotions move the tops of somebody's subtrees."""
     on = engine(host=True, detector="none")
-    serve(on, "ann", COMMON + own("x"))
-    serve(on, "ann", COMMON[:20] + own("y"), extra_key="lora")
-    serve(on, "ann", COMMON[:20] + own("z"))
+    serve(on, "ann", COMMON + own("x"), written=True)
+    serve(on, "ann", COMMON[:20] + own("y"), extra_key="lora", written=True)
+    serve(on, "ann", COMMON[:20] + own("z"), written=True)
     on.cache.publish(COMMON[:12])
-    serve(on, "ben", COMMON[:12])
-    serve(on, "ann", COMMON[:12] + own("w"))
-    serve(on, "ben", COMMON + own("ben"))
+    serve(on, "ben", COMMON[:12], written=True)
+    serve(on, "ann", COMMON[:12] + own("w"), written=True)
+    serve(on, "ben", COMMON + own("ben"), written=True)
     freed = on.cache.device_order.sizes["ann"], on.cache.host_order.sizes["ann"]
     erased = erase(on, "ann")
     assert (erased.device, erased.host, erased.storage) == (*freed, 0)
@@ -156,8 +134,8 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageFol
 
 def test_a_users_pages_leave_the_storage(storage: PageFolder) -> None:
     on = storage.engine
-    serve(on, "ann", own("ann", 40))
-    serve(on, "ben", own("ben", 40))
+    serve(on, "ann", own("ann", 40), written=True)
+    serve(on, "ben", own("ben", 40), written=True)
     storage.settle()
     hers, his = storage.names("ann"), storage.names("ben")
     assert storage.pages() == hers | his
@@ -173,7 +151,7 @@ def test_a_users_pages_leave_the_storage(storage: PageFolder) -> None:
 def test_a_write_that_is_under_way_is_deleted_when_it_ends(storage: PageFolder) -> None:
     on = storage.engine
     storage.gate.clear()
-    serve(on, "ann", own("ann", 40))
+    serve(on, "ann", own("ann", 40), written=True)
     assert on.cache.ongoing_backup
     erase(on, "ann")
     storage.gate.set()
@@ -186,7 +164,7 @@ def test_a_write_that_is_under_way_is_deleted_when_it_ends(storage: PageFolder) 
 def test_a_read_that_is_under_way_comes_to_nothing(storage: PageFolder) -> None:
     on = storage.engine
     prompt = own("ann", 40)
-    serve(on, "ann", prompt)
+    serve(on, "ann", prompt, written=True)
     storage.settle()
     on.evict(10_000)
     on.evict_host(10_000)
@@ -213,7 +191,7 @@ def _operation(on: Engine, rid: str) -> Any:
 
 def test_a_backend_that_cannot_delete_is_named(storage: PageFolder) -> None:
     on = storage.engine
-    serve(on, "ann", own("ann", 40))
+    serve(on, "ann", own("ann", 40), written=True)
     storage.settle()
     controller = on.cache.cache_controller
 

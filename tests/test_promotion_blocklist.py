@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.engine import Engine, Setting
+from support.served import serve
 from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
@@ -239,15 +240,6 @@ def judging() -> Engine:
     on.cache.verdicts = Judged()
     on.cache.blocklist = PromotionBlocklist(capacity=4)
     return on
-
-
-def serve(on: Engine, user: str, prompt: array[int]) -> None:
-    task = on.new_task(user, prompt)
-    assert on.admit(task)
-    while not task.decoding:
-        on.step(task, 1)
-    on.finish(task)
-    on.check()
 
 
 def judge(on: Engine, user: str, prompt: array[int], harmless: int, at: int | None = None) -> None:

@@ -6,7 +6,8 @@ from array import array
 from typing import Any
 
 import pytest
-from support.engine import Engine, Setting, Task
+from support.engine import Engine, Setting
+from support.served import begin, own, serve
 from support.trees import start_group
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
@@ -19,11 +20,6 @@ PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages
 
 
-def own(user: str, tokens: int = 12) -> array[int]:
-    """What only this user writes."""
-    return array("q", [1000 + sum(user.encode()) + at for at in range(tokens)])
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _group(tmp_path_factory: pytest.TempPathFactory) -> None:
     start_group(tmp_path_factory.mktemp("group"))
@@ -31,24 +27,6 @@ def _group(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def engine(**changes: Any) -> Engine:
     return Engine(Setting(**{"page_size": PAGE, "host": False} | changes))
-
-
-def begin(on: Engine, user: str, prompt: array[int], **how: Any) -> Task:
-    """Admit a request and compute its prompt, up to its first token."""
-    task = on.new_task(user, prompt, **how)
-    assert on.admit(task)
-    while not task.decoding:
-        on.step(task, 1)
-        on.check()
-    return task
-
-
-def serve(on: Engine, user: str, prompt: array[int], **how: Any) -> int:
-    """A whole request. Returns the tokens it found."""
-    task = begin(on, user, prompt, **how)
-    on.finish(task)
-    on.check()
-    return task.hit
 
 
 def holders(on: Engine) -> dict[str, int]:

@@ -6,7 +6,8 @@ from array import array
 from typing import Any
 
 import pytest
-from support.engine import Engine, Setting, Task
+from support.engine import Engine, Setting
+from support.served import begin, own, serve
 from support.trees import start_group
 
 from sglang.srt.managers import cache_controller
@@ -24,10 +25,6 @@ def _group(tmp_path_factory: pytest.TempPathFactory) -> None:
     start_group(tmp_path_factory.mktemp("group"))
 
 
-def own(user: str, tokens: int = 12) -> array[int]:
-    return array("q", [1000 + sum(user.encode()) + at for at in range(tokens)])
-
-
 def engine(**changes: Any) -> Engine:
     defaults: dict[str, Any] = {"page_size": PAGE, "detector": "rules"}
     on = Engine(Setting(**(defaults | changes)))
@@ -35,22 +32,6 @@ def engine(**changes: Any) -> Engine:
         done, message = on.storage.attach()
         assert done, message
     return on
-
-
-def begin(on: Engine, user: str, prompt: array[int]) -> Task:
-    task = on.new_task(user, prompt)
-    assert on.admit(task)
-    while not task.decoding:
-        on.step(task, 1)
-        on.check()
-    return task
-
-
-def serve(on: Engine, user: str, prompt: array[int]) -> int:
-    task = begin(on, user, prompt)
-    on.finish(task)
-    on.check()
-    return task.hit
 
 
 def judge(on: Engine, user: str, prompt: array[int]) -> None:
