@@ -94,13 +94,33 @@ def test_merged_copies_wait_for_the_batch_that_reads_them() -> None:
     on.launch()
     on.step(reader)  # moves to the public copy: the last lock goes
     on.check()
-    assert on.cache.displaced_tokens() == 0
+    assert on.cache.displaced_tokens() == len(COMMON)
     assert read.isdisjoint(free_pages(on))
     on.processed()
     on.launch()
     assert read.isdisjoint(free_pages(on))
     on.processed()
     assert read <= free_pages(on)
+    on.check()
+    on.drain()
+
+
+def test_what_a_launched_batch_reads_stays_locked_when_its_request_moves() -> None:
+    """cyn runs on a prefix that was public and is ben's again, and has computed it anew in the
+    meantime: her next chunk moves to her own copy, and ben's may be evicted from then on."""
+    on = Engine(Setting(page_size=PAGE, host=False, overlap=True, detector="none"))
+    on.cache.publish(COMMON[:20])
+    serve(on, "ben", COMMON[:20])
+    runs = on.new_task("cyn", COMMON + own("cyn"), chunk=8)
+    assert on.admit(runs)
+    on.step(runs)
+    on.cache.withdraw(COMMON[:20])
+    serve(on, "cyn", COMMON)
+    on.cache.device_frees.flush_idle()
+    on.launch()
+    on.step(runs)
+    on.evict(20)  # there is little to evict but ben's copy
+    assert not on.launched, "it waited for the batch that reads it"
     on.check()
     on.drain()
 
@@ -121,7 +141,7 @@ def test_who_needs_memory_waits_for_what_was_launched() -> None:
 
 def test_what_waits_is_freed_in_one_call() -> None:
     freed: list[list[int]] = []
-    frees = DeviceFrees(lambda slots: freed.append(slots.tolist()), 1, lambda: None)
+    frees = DeviceFrees(lambda slots: freed.append(slots.tolist()), print, 1, lambda: None)
     frees.add(torch.tensor([1, 2]))
     frees.add(torch.tensor([3]))
     frees.advance()

@@ -16,57 +16,69 @@ import torch
 
 
 class DeviceFrees:
-    """Device slots that wait for the batches that were launched before they were given up.
+    """Device slots and locks that wait for the batches launched before they were given up.
 
-    ``free``: gives slots, whole pages in their order, back to the allocator. ``batches``: how many
-    batches may be running while the scheduler works on the tree: 0 without overlap scheduling.
-    ``synchronize``: waits for all that was launched.
+    ``free``: gives slots, whole pages in their order, back to the allocator. ``unlock``: gives back
+    one lock of a node. ``batches``: how many batches may be running while the scheduler works on
+    the tree: 0 without overlap scheduling. ``synchronize``: waits for all that was launched.
     """
 
     def __init__(
         self,
         free: Callable[[torch.Tensor], None],
+        unlock: Callable[[Any], object],
         batches: int,
         synchronize: Callable[[], None],
     ):
         self._free = free
+        self._unlock = unlock
         self.synchronize = synchronize
         # One generation a batch, the oldest first; the last one takes what comes.
-        self._generations: deque[list[torch.Tensor]] = deque([] for _ in range(batches + 1))
+        self._slots: deque[list[torch.Tensor]] = deque([] for _ in range(batches + 1))
+        self._locks: deque[list[Any]] = deque([] for _ in range(batches + 1))
+        self._generation = -1
         self.tokens = 0
 
     def add(self, slots: torch.Tensor) -> None:
         """Free these slots, whole pages, when no launched batch can read them any more."""
         if len(slots):
-            self._generations[-1].append(slots.to(torch.int64, copy=True))
+            self._slots[self._generation].append(slots.to(torch.int64, copy=True))
             self.tokens += len(slots)
+
+    def add_lock(self, node: Any) -> None:
+        """Give back one lock of a node when no launched batch can read the node any more."""
+        self._locks[-1].append(node)
 
     def advance(self) -> None:
         """The results of one more batch are processed: free what only it could read."""
-        oldest = self._generations.popleft()
-        self._generations.append([])
-        self._free_all(oldest)
-
-    def flush(self) -> None:
-        """Wait for what was launched, and free everything."""
-        if self.tokens:
-            self.synchronize()
-            self.flush_idle()
-
-    def flush_idle(self) -> None:
-        """Free everything: no batch is running."""
-        for generation in self._generations:
-            self._free_all(generation)
-            generation.clear()
-
-    def slots(self) -> list[torch.Tensor]:
-        return [slots for generation in self._generations for slots in generation]
-
-    def _free_all(self, slots: list[torch.Tensor]) -> None:
+        locks = self._locks.popleft()
+        self._locks.append([])
+        self._generation = 0  # what only these locks kept goes with them
+        for node in locks:
+            self._unlock(node)
+        self._generation = -1
+        slots = self._slots.popleft()
+        self._slots.append([])
         if slots:
             together = torch.cat(slots)  # one call: each costs a copy of the free list
             self.tokens -= len(together)
             self._free(together)
+
+    def flush(self) -> bool:
+        """Wait for what was launched, and free everything. False where there was nothing."""
+        if not (self.tokens or any(self._locks)):
+            return False
+        self.synchronize()
+        self.flush_idle()
+        return True
+
+    def flush_idle(self) -> None:
+        """Free everything: no batch is running."""
+        for _ in range(len(self._slots)):
+            self.advance()
+
+    def slots(self) -> list[torch.Tensor]:
+        return [slots for generation in self._slots for slots in generation]
 
 
 class HostHolder(Protocol):

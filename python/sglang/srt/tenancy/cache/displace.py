@@ -27,6 +27,7 @@ class Displacing(Named):
         self.counts = {"logical_frees": 0}
         self.device_frees = DeviceFrees(
             partial(self.token_to_kv_pool_allocator.free_segment, start_pos=0),
+            self.dec_lock_ref,
             _batches_ahead(self.options),
             torch.get_device_module(self.device).synchronize,
         )

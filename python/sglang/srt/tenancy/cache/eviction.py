@@ -22,10 +22,20 @@ class FairEviction(Requests):
         started = time.perf_counter()
         evicted = self._evict_from(self.device_order.take(), params.num_tokens)
         if evicted < params.num_tokens:
-            evicted += self.device_frees.tokens
-            self.device_frees.flush()
+            evicted += self._wait_for_frees(params.num_tokens - evicted)
         self.update_eviction_metrics(evicted, started)
         return EvictResult(num_tokens_evicted=evicted)
+
+    def _wait_for_frees(self, needed: int) -> int:
+        """Free what waits for launched batches, and evict what only such waiting kept. Returns
+        the tokens freed."""
+        before = self.token_to_kv_pool_allocator.available_size()
+        if not self.device_frees.flush():
+            return 0
+        freed = int(self.token_to_kv_pool_allocator.available_size() - before)
+        if freed < needed:
+            freed += self._evict_from(self.device_order.take(), needed - freed)
+        return freed
 
     def _evict_from(self, leaves: Iterator[Node], needed: int, cut_any: bool = False) -> int:
         """Evict leaves until ``needed`` tokens are free. Returns how many are."""

@@ -45,9 +45,13 @@ class Requests(Sharing):
         # The batch that computes the request's next tokens may be running, on the former slots.
         self.device_frees.add(row[protected:held])
         # The slots before are those of the nodes it locked, unless they were merged away.
-        changed_from = 0 if self._was_moved(req) else protected
+        moved = self._was_moved(req)
+        changed_from = 0 if moved else protected
         self.inc_lock_ref(last)
-        self.dec_lock_ref(req.last_node)
+        if moved:  # the former slots may be read still
+            self.device_frees.add_lock(req.last_node)
+        else:
+            self.dec_lock_ref(req.last_node)
         indices = self._slots_down_to(last)
         assert len(indices) == end, f"{len(indices)} slots for {end} tokens"
         self.req_to_token_pool.write(
