@@ -8,6 +8,7 @@ import time
 
 import pytest
 from support.engine import Engine, Setting
+from support.eviction import hold
 from support.trees import start_group
 
 from sglang.srt.tenancy.cache import report
@@ -53,9 +54,9 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     rng = random.Random(1)
     for order in (on.cache.device_order, on.cache.host_order):
         for number in range(OWNERS):
-            order.resize(f"user-{number}", rng.randrange(1, 4_400))
-        order.resize(PUBLIC, 1_000_000)
-        order.resize("somebody", 5_000)
+            hold(order, f"user-{number}", rng.randrange(1, 4_400))
+        hold(order, PUBLIC, 1_000_000)
+        hold(order, "somebody", 5_000)
     return on
 
 

@@ -75,7 +75,9 @@ class Engine:
     ):
         self.device = device or Device()
         options = {"tenant_mode": "shared" if upstream else "isolated"} | options
-        args = ServerArgs(model_path="dummy", enable_tenant_cache=True, **options)
+        args = ServerArgs(
+            model_path="dummy", enable_tenant_cache=True, disable_overlap_schedule=True, **options
+        )
         set_global_server_args_for_scheduler(args)
         self.options, self.prices, self.watch = args, Prices.of(args), watch
         pools = Pools(self.device.memory, self.device.running + 1)
@@ -220,6 +222,7 @@ class Engine:
                 self._produce(req)
                 if not req.finished():
                     self.running_batch.reqs.append(req)
+        self._processed()
 
     def _extend(self, req: Req) -> int:
         """Slots for the part of a prompt that this step computes. Returns its tokens."""
@@ -254,6 +257,12 @@ class Engine:
         if len(left) < len(reqs):
             self.running_batch.batch_is_full = False
         self.running_batch.reqs = left
+        self._processed()
+
+    def _processed(self) -> None:
+        """A step's results were looked at, as the scheduler tells the cache."""
+        if isinstance(self.cache, TenantRadixCache):
+            self.cache.device_frees.advance()
 
     def _room_for(self, tokens: int) -> bool:
         evict_from_tree_cache(self.cache, tokens)

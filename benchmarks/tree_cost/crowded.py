@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+from support.eviction import hold
+
 from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
 from sglang.srt.tenancy.cache import report
 from tree_cost.requests import request, serve
@@ -50,7 +52,7 @@ def stats_ms(kind: Kind) -> float:
     rng = random.Random(SEED)
     for order in (cache.device_order, cache.host_order):
         for number in range(OWNERS):
-            order.resize(f"u{number}", rng.randrange(1, 4_000))
+            hold(order, f"u{number}", rng.randrange(1, 4_000))
     return _milliseconds(lambda: report.stats(cache, 100))
 
 

@@ -39,7 +39,7 @@ def _build(*, ours: bool) -> type:
     args = tree.args
     args.radix_cache_backend = BACKEND if ours else None  # as options.check() leaves it
     worker: Any = SimpleNamespace(register_hicache_layer_transfer_counter=lambda counter: None)
-    model: Any = SimpleNamespace(is_generation=True)
+    model: Any = SimpleNamespace(is_generation=True, hf_config=SimpleNamespace(architectures=[]))
     cache = create_tree_cache(
         TreeCacheBuildContext(
             server_args=args,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.node import PUBLIC, QUEUED_DEVICE, Node, walk
 from sglang.srt.tenancy.cache.order import EvictionOrder
+from sglang.srt.tenancy.ownership import Namespace
 
 SMALL = 1 / 8
 KEPT = 1 / 2
@@ -32,6 +35,12 @@ def line_of(capacity: int, owners: Collection[str], weights: Mapping[str, float]
     if not private:
         return Line(capacity, capacity)
     return Line(capacity / (1 + public) / private, capacity * public / (1 + public) or capacity)
+
+
+def hold(order: EvictionOrder, owner: str, tokens: int) -> None:
+    """Have an owner hold so many tokens more, as a new node of theirs does."""
+    extra_key = Namespace(owner, None) if owner else None
+    order.resize(Node(RadixKey(array("q", [0]), extra_key), None, 0, 0, 0), tokens)
 
 
 class Rule:

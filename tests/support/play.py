@@ -470,14 +470,13 @@ class Play:
         if may_insert and kept_out and not self.evictions:
             raise ModelError("a request that sees its prefix must be able to insert")
         first_time = counted is None
-        if kept_out and first_time:
+        if kept_out:  # it may have been retracted, and have found more than before
             tokens = tokens[:protected]
         if not may_insert and not kept_out:
             raise ModelError("a request that lost sight of its prefix must keep out")
         if not kept_out:
             model.insert(task.user, task.plain, tokens, confined=stays_private(req))
-        if first_time or not kept_out:
-            model.count(task.user, task.plain, tokens, counted, int(not task.returned))
+        model.count(task.user, task.plain, tokens, counted, int(not task.returned))
         if not kept_out and not stays_private(req):
             model.promote(task.user, task.plain, tokens)
         if first_time and self.setting.mode == "selective":

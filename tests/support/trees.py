@@ -73,6 +73,7 @@ class Tree:
             hicache_io_backend="direct",
             hicache_mem_layout="layer_first",
             hicache_write_policy=write_policy,
+            disable_overlap_schedule=True,
             enable_tenant_cache=ours,
             tenant_mode=mode if ours else "selective",
             **(options if ours else {}),
@@ -159,3 +160,5 @@ class Tree:
         """Let finished transfers be noticed, as the scheduler does once a round."""
         self.cache.writing_check()
         self.cache.loading_check()
+        if isinstance(self.cache, TenantHiRadixCache):
+            self.cache.device_frees.advance()
