@@ -18,8 +18,9 @@ class Levels:
 
     def __init__(self, level: Callable[[str], float]):
         self._level = level
-        self._bounds: dict[str, float] = {}  # owner -> a level that theirs has not outgrown
-        self._heap: list[tuple[float, str]] = []  # bounds, negated; some are out of date
+        # Owner -> a level that theirs has not outgrown, negated as in the heap: one number for both.
+        self._bounds: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []  # some are out of date
 
     def add(self, owner: str) -> None:
         if owner not in self._bounds:
@@ -31,21 +32,21 @@ class Levels:
     def grow(self, owner: str, level: float) -> None:
         """The owner, if it is among these, may be at a level as high as that now."""
         bound = self._bounds.get(owner)
-        if bound is not None and level > bound:
+        if bound is not None and level > -bound:
             self._push(owner, level)
 
     def top(self) -> tuple[float, str] | None:
         """The highest level, and who is there; of several, whose name is first."""
         while self._heap:
             bound, owner = self._heap[0]
-            if self._bounds.get(owner) != -bound:
+            if self._bounds.get(owner) != bound:
                 heapq.heappop(self._heap)
                 continue
             level = self._level(owner)
             if level == -bound:
                 return level, owner
-            self._bounds[owner] = level
-            heapq.heapreplace(self._heap, (-level, owner))
+            bound = self._bounds[owner] = -level
+            heapq.heapreplace(self._heap, (bound, owner))
         return None
 
     def clear(self) -> None:
@@ -54,12 +55,12 @@ class Levels:
 
     def rebuild(self) -> None:
         """Every level may be another one now."""
-        self._bounds = {owner: self._level(owner) for owner in self._bounds}
-        self._heap = [(-bound, owner) for owner, bound in self._bounds.items()]
+        self._bounds = {owner: -self._level(owner) for owner in self._bounds}
+        self._heap = [(bound, owner) for owner, bound in self._bounds.items()]
         heapq.heapify(self._heap)
 
     def _push(self, owner: str, level: float) -> None:
-        bound = self._bounds[owner] = _ROOM_TO_GROW * level
-        heapq.heappush(self._heap, (-bound, owner))
-        if len(self._heap) > 2 * len(self._bounds) + 64:
+        bound = self._bounds[owner] = -_ROOM_TO_GROW * level
+        heapq.heappush(self._heap, (bound, owner))
+        if 2 * len(self._heap) > 3 * len(self._bounds) + 32:
             self.rebuild()

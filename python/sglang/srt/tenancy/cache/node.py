@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
+from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.ownership import Namespace
 from sglang.srt.tenancy.user_id import PUBLIC as PUBLIC
 
@@ -104,8 +104,7 @@ class Node:
         self.device_children = 0
         self.host_children = 0
         self.state = 0
-        self.id = TreeNode.counter
-        TreeNode.counter += 1
+        self.id = moment  # no two nodes of a tree are made at the same one
 
     @property
     def is_public(self) -> bool:

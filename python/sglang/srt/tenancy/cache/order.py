@@ -112,7 +112,7 @@ class EvictionOrder:
         if self.segments.epoch != self._clock.epoch:
             self._age()
         self.segments.ask_again(node, tokens)
-        self._by_protected.grow(node.owner, self._level(node.owner))
+        self._by_protected.grow(node.owner, self._level_of_protected(node.owner))
         self._look_at_claim(node.owner)
 
     def come_back(self, owner: str) -> None:
@@ -286,9 +286,9 @@ class EvictionOrder:
             return
         if self.quota is not None:
             self.quota.watch(owner, size)
-        level = size / self._weights.get(owner, 1.0)
-        self._by_protected.grow(owner, level)
-        self._by_probation.grow(owner, level)  # no more of it is on probation
+        self._by_protected.grow(owner, self._level_of_protected(owner))
+        # No more of it is on probation.
+        self._by_probation.grow(owner, size / self._weights.get(owner, 1.0))
         if self._kept:
             self._look_at_claim(owner)
 
@@ -365,7 +365,7 @@ class EvictionOrder:
         self._oldest[segment][owner] = priority
         kept = self._is_kept(owner, segment)
         heapq.heappush(self._heads[kept], (priority, owner, segment))
-        if len(self._heads[kept]) > 4 * sum(map(len, self._oldest)) + 64:
+        if len(self._heads[kept]) > 2 * sum(map(len, self._oldest)) + 32:
             self._heads[kept][:] = [
                 (priority, owner, segment)
                 for segment in (_PROBATION, _PROTECTED)
