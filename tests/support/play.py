@@ -194,6 +194,8 @@ class Play:
     def end(self) -> None:
         self._end_all()
         self.engine.drain()
+        if self.engine.storage is not None:
+            self.engine.storage.drop()
 
     def _end_all(self) -> None:
         for task in list(self.engine.tasks):

@@ -105,6 +105,10 @@ class Storage:
     def attached(self) -> bool:
         return bool(self.cache.enable_storage)
 
+    def drop(self) -> None:
+        """Give back the memory that the pages take."""
+        PAGES.pop(self.shelf, None)
+
     def pages(self) -> dict[str, torch.Tensor]:
         return PAGES.get(self.shelf, {})
 

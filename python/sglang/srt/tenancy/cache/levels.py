@@ -18,7 +18,7 @@ class Levels:
 
     def __init__(self, level: Callable[[str], float]):
         self._level = level
-        # Owner -> a level that theirs has not outgrown, negated as in the heap: one number for both.
+        # Owner -> a level that theirs has not outgrown, negated: the number in the heap.
         self._bounds: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []  # some are out of date
 
