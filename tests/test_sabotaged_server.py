@@ -21,7 +21,7 @@ SABOTAGES = {
 def sabotage():
     from sglang.srt.tenancy import ownership
 
-    ownership.namespace = lambda owner, extra_key: extra_key
+    ownership.Namespace = lambda owner, extra_key: extra_key
 """,
     "selective": """
 def sabotage():
