@@ -145,18 +145,25 @@ class OwnedStorage(WithinShare, HiRadixCache):
     def _storage_hit_query(self, operation: Any) -> tuple[list[str], int]:
         """Names of the pages that storage has, and their tokens. Runs in the prefetch thread.
 
-        Public names first, as far as they reach; from there on the owner's.
+        Public names first, as far as they reach; from there on the owner's. What the owner has
+        had stored before its beginning became public has their names from the start.
         """
         wanted: Wanted = operation.token_ids
         names = wanted.public_names(operation.last_hash, self.page_size)
         above = list(operation.prefix_keys or ())
-        found = names[: self._stored(names, above)]
-        last = found[-1] if found else operation.last_hash
-        names = wanted.own_names(last, self.page_size, len(found))
-        if above:
-            above += found
-        found += names[: self._stored(names, above)]
+        public = names[: self._stored(names, above)]
+        found = public + self._own_stored(operation, public)
+        if public and len(found) * self.page_size < len(wanted):
+            found = max(found, self._own_stored(operation, []), key=len)
         return found, len(found) * self.page_size
+
+    def _own_stored(self, operation: Any, public: list[str]) -> list[str]:
+        """Names of the pages behind the ``public`` ones that storage has of the owner."""
+        wanted: Wanted = operation.token_ids
+        last = public[-1] if public else operation.last_hash
+        names = wanted.own_names(last, self.page_size, len(public))
+        above = list(operation.prefix_keys or ())
+        return names[: self._stored(names, above + public if above else [])]
 
     def _stored(self, names: list[str], above: list[str]) -> int:
         """How many of the first names storage has a page for. ``above``: the names before, where
