@@ -14,18 +14,14 @@ import secrets
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
 
-from support.engine import Setting
-from support.play import Play, Step, random_play
+from support.faults import Events, find_fault
 from support.trees import start_group
 
 STEPS_OF_A_PLAY = 100
 PLAYS_OF_A_ROUND = 10
-
-Events = Counter[str]
 
 
 def _start(folder: str) -> None:
@@ -37,43 +33,10 @@ def _round(number: int) -> tuple[Events, str | None]:
     """Some plays: what happened in them, and what went wrong."""
     events: Events = Counter()
     for seed in range(number * PLAYS_OF_A_ROUND, (number + 1) * PLAYS_OF_A_ROUND):
-        setting, steps = random_play(seed, STEPS_OF_A_PLAY)
-        fault = _fault(setting, steps, events)
+        fault = find_fault(seed, STEPS_OF_A_PLAY, events)
         if fault is not None:
-            shortest = _shortened(setting, steps)
-            return events, f"seed {seed}: {setting}\n{shortest}\n{_fault(setting, shortest)}"
+            return events, fault
     return events, None
-
-
-def _fault(setting: Setting, steps: list[Step], events: Events | None = None) -> str | None:
-    """Play; the traceback if it failed."""
-    play = Play(setting)
-    try:
-        play.run(steps)
-    except Exception:  # noqa: BLE001 - whatever it is, it is to be told
-        return traceback.format_exc()
-    if events is not None:
-        events["steps"] += play.steps
-        events["late verdicts"] += play.late
-        events["fetched pages"] += play.fetched
-        events["loaded tokens"] += play.engine.loaded
-        events.update(play.engine.cache.counts)
-    return None
-
-
-def _shortened(setting: Setting, steps: list[Step]) -> list[Step]:
-    """Leave out steps, many at a time and then fewer, as long as the play still fails."""
-    size = len(steps) // 2
-    while size:
-        start = 0
-        while start < len(steps):
-            fewer = steps[:start] + steps[start + size :]
-            if _fault(setting, fewer) is not None:
-                steps = fewer
-            else:
-                start += size
-        size //= 2
-    return steps
 
 
 def main() -> None:
