@@ -148,6 +148,28 @@ def test_a_users_pages_leave_the_storage(storage: PageFolder) -> None:
     assert on.find("ben", own("ben", 40)) == 40
 
 
+def test_what_was_stored_before_its_beginning_became_public_is_deleted(storage: PageFolder) -> None:
+    on = storage.engine
+    prompts = [COMMON + own("ann", tokens) for tokens in (12, 24)]
+    for prompt in prompts:
+        serve(on, "ann", prompt, written=True)
+    storage.settle()
+    before = storage.pages()
+    on.evict(10_000)
+    on.evict_host(10_000)
+    on.cache.publish(COMMON[:20])
+    serve(on, "ben", COMMON[:20], written=True)
+    storage.settle()
+    public = storage.pages() - before
+    assert len(public) == 5
+    for prompt in prompts:
+        serve(on, "ann", prompt, written=True)
+    storage.settle()
+    erase(on, "ann")
+    assert storage.pages() == public
+    on.drain()
+
+
 def test_a_write_that_is_under_way_is_deleted_when_it_ends(storage: PageFolder) -> None:
     on = storage.engine
     storage.gate.clear()

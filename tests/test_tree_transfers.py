@@ -286,16 +286,19 @@ def test_storage_is_asked_for_each_name_once_and_in_batches(
     on.drain()
 
 
-def test_what_was_stored_before_its_beginning_became_public_is_found() -> None:
+@pytest.mark.parametrize("where", ["in storage", "on the device"])
+def test_what_was_stored_before_its_beginning_became_public_is_found(where: str) -> None:
     on = engine(storage=True, detector="none")
     prompt = COMMON + own("ben")
     serve(on, "ben", prompt)
     only_stored(on)
-    on.cache.publish(COMMON[:4])
-    serve(on, "ann", COMMON[:4])
-    only_stored(on)
+    on.cache.publish(COMMON[:8])
+    serve(on, "ann", COMMON[:8])
+    if where == "in storage":
+        only_stored(on)
+    settle(on)
+    assert fetched(on, "cyn", prompt) == 8
     assert fetched(on, "ben", prompt) >= len(prompt) - PAGE
-    assert fetched(on, "cyn", prompt) <= 4
     on.drain()
 
 

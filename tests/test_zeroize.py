@@ -121,28 +121,22 @@ def test_slots_freed_in_a_group_are_overwritten() -> None:
 
 
 def latent(page: int) -> Any:
-    return MLATokenToKVPool(
-        size=32,
-        page_size=page,
-        dtype=torch.float32,
-        kv_lora_rank=4,
-        qk_rope_head_dim=2,
-        layer_num=3,
-        device="cpu",
-        enable_memory_saver=False,
-    )
+    return _pool(MLATokenToKVPool, page, kv_lora_rank=4, qk_rope_head_dim=2)
 
 
 def multihead(page: int) -> Any:
-    return MHATokenToKVPool(
+    return _pool(MHATokenToKVPool, page, head_num=2, head_dim=4)
+
+
+def _pool(kind: Any, page: int, **shape: int) -> Any:
+    return kind(
         size=32,
         page_size=page,
         dtype=torch.float32,
-        head_num=2,
-        head_dim=4,
         layer_num=3,
         device="cpu",
         enable_memory_saver=False,
+        **shape,
     )
 
 

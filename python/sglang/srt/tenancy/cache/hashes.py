@@ -9,6 +9,7 @@ or salt from another. All other public pages keep upstream's names.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
@@ -49,3 +50,25 @@ def ensure_hashes(node: Node, page_size: int) -> None:
         elif parent.parent is None:
             above = tag("", one.key.extra_key, above)
         one.hash_value = page_hashes(one.key, above, page_size)
+
+
+def names_before_publication(nodes: Iterable[Node], page_size: int) -> list[str]:
+    """What an owner's pages below public ones, and those, were called while all were private."""
+    names: list[str] = []
+    last: dict[Node, str] = {}  # hash of a node's last page
+    for node in nodes:
+        path = []
+        walker = node
+        while walker.parent is not None and walker not in last:
+            path.append(walker)
+            walker = walker.parent
+        if walker.parent is None and path[-1].owner:
+            continue  # nothing above is public: these are the names it has
+        above = last.get(walker)
+        if above is None:
+            above = tag(node.owner, node.key.extra_key.extra_key, None)
+        for one in reversed(path):
+            hashes = page_hashes(one.key, above, page_size)
+            names += hashes
+            last[one] = above = hashes[-1]
+    return names

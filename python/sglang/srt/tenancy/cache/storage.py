@@ -22,10 +22,14 @@ class Wanted(RadixKey):
     """The tokens to look for in storage, and whose names they may have.
 
     ``public_pages``: how many of the first pages may be asked for under public names.
-    ``above_is_public``: whether the page before the first is public.
+    ``above``: the tokens before, where they are public, or None.
     """
 
-    __slots__ = ("above_is_public", "public_pages")
+    __slots__ = ("above", "public_pages")
+
+    @property
+    def above_is_public(self) -> bool:
+        return self.above is not None
 
     def public_names(self, above: str | None, page_size: int) -> list[str]:
         """``above``: hash of the page before the first. Without an owner all names are public."""
@@ -47,6 +51,18 @@ class Wanted(RadixKey):
         if self.above_is_public:
             above = tag(namespace.owner, namespace.extra_key, above)
         return page_hashes(rest, above, page_size)
+
+    def names_before_publication(self, page_size: int) -> tuple[list[str], list[str]]:
+        """What the owner's pages were called when nothing before them was public: of the tokens
+        above, and of these."""
+        namespace = self.extra_key
+        if type(namespace) is not Namespace or self.above is None:
+            return [], []
+        above, last = [], tag(namespace.owner, namespace.extra_key, None)
+        if len(self.above):
+            above = page_hashes(self.above, last, page_size)
+            last = above[-1]
+        return above, page_hashes(self, last, page_size)
 
 
 class OwnedStorage(WithinShare, HiRadixCache):
@@ -94,7 +110,9 @@ class OwnedStorage(WithinShare, HiRadixCache):
         if start != len(req.prefix_indices) + req.host_hit_length:
             return  # the device has more than the host: the chain of names has a gap
         wanted = Wanted(new_input_tokens[:count], req.extra_key)
-        wanted.above_is_public = not last_host_node.owner
+        wanted.above = None
+        if not last_host_node.owner:
+            wanted.above = RadixKey(req.full_untruncated_fill_ids[:start], req.extra_key)
         wanted.public_pages = self._public_pages(req, start, count)
         last_host_node.protect_host()
         operation = self.cache_controller.prefetch(
@@ -145,25 +163,26 @@ class OwnedStorage(WithinShare, HiRadixCache):
     def _storage_hit_query(self, operation: Any) -> tuple[list[str], int]:
         """Names of the pages that storage has, and their tokens. Runs in the prefetch thread.
 
-        Public names first, as far as they reach; from there on the owner's. What the owner has
-        had stored before its beginning became public has their names from the start.
+        Public names first, as far as they reach; from there on the owner's. Where that is not
+        all: what the owner had stored before the beginning became public.
         """
         wanted: Wanted = operation.token_ids
         names = wanted.public_names(operation.last_hash, self.page_size)
         above = list(operation.prefix_keys or ())
-        public = names[: self._stored(names, above)]
-        found = public + self._own_stored(operation, public)
-        if public and len(found) * self.page_size < len(wanted):
-            found = max(found, self._own_stored(operation, []), key=len)
+        found = names[: self._stored(names, above)]
+        last = found[-1] if found else operation.last_hash
+        names = wanted.own_names(last, self.page_size, len(found))
+        if above:
+            above += found
+        below_public = bool(found or wanted.above)
+        found += names[: self._stored(names, above)]
+        if below_public and len(found) * self.page_size < len(wanted):
+            above, names = wanted.names_before_publication(self.page_size)
+            older = names[: self._stored(names, above if operation.prefix_keys else [])]
+            if len(older) > len(found):
+                found = older
+                operation.prefix_keys = operation.prefix_keys and above
         return found, len(found) * self.page_size
-
-    def _own_stored(self, operation: Any, public: list[str]) -> list[str]:
-        """Names of the pages behind the ``public`` ones that storage has of the owner."""
-        wanted: Wanted = operation.token_ids
-        last = public[-1] if public else operation.last_hash
-        names = wanted.own_names(last, self.page_size, len(public))
-        above = list(operation.prefix_keys or ())
-        return names[: self._stored(names, above + public if above else [])]
 
     def _stored(self, names: list[str], above: list[str]) -> int:
         """How many of the first names storage has a page for. ``above``: the names before, where

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy.cache.hashes import ensure_hashes
+from sglang.srt.tenancy.cache.hashes import ensure_hashes, names_before_publication
 from sglang.srt.tenancy.cache.idle import IdleExpiry
 from sglang.srt.tenancy.cache.node import DISPLACED, Node
 from sglang.srt.tenancy.cache.storage import OwnedStorage
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sglang.srt.mem_cache.radix_cache import RadixKey
 
 _FORGOTTEN_BY_TREE = (
-    "storage: pages that both device and host had evicted, and those from before a prefix became "
+    "storage: pages that both device and host had evicted, and some from before a prefix became "
     "public or private: their names cannot be computed any more"
 )
 
@@ -43,6 +43,7 @@ class StorageErasing(IdleExpiry, OwnedStorage):
             ensure_hashes(node, self.page_size)
         for node in (*nodes, *writes.values()):
             names.update(dict.fromkeys(node.hash_value or ()))
+        names.update(dict.fromkeys(names_before_publication(nodes, self.page_size)))
         if writes:
             self._late_writes.append((set(writes), list(names)))
         return delete_pages(backend, list(names)) * self.page_size, (_FORGOTTEN_BY_TREE,)
