@@ -22,7 +22,8 @@ from sglang.srt.tenancy.schedule import accounts
 from sglang.srt.tenancy.schedule.accounts import Account, Ledger, Ticket
 from sglang.srt.tenancy.schedule.accounts import Prices as LedgerPrices
 from sglang.srt.tenancy.schedule.dlpm import DeficitLongestPrefixMatch
-from sglang.srt.tenancy.schedule.policy import FairPolicy, turns
+from sglang.srt.tenancy.schedule.factory import turns
+from sglang.srt.tenancy.schedule.policy import FairPolicy
 from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, fresh_anonymous
 

@@ -29,8 +29,8 @@ from sglang.srt.server_args import ServerArgs, set_global_server_args_for_schedu
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
 from sglang.srt.tenancy.ownership import adopt
 from sglang.srt.tenancy.schedule.accounts import Prices
+from sglang.srt.tenancy.schedule.factory import policy_class, turns
 from sglang.srt.tenancy.schedule.give_way import next_prefill
-from sglang.srt.tenancy.schedule.policy import policy_class, turns
 from sglang.srt.tenancy.user_id import account_name
 
 

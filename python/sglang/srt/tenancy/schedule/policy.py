@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.managers.schedule_policy import (
@@ -19,7 +18,6 @@ from sglang.srt.managers.schedule_policy import (
     SchedulePolicy,
     match_prefix_for_req,
 )
-from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.schedule.accounts import Account, Ledger, Prices, Ticket
 
 if TYPE_CHECKING:
@@ -220,22 +218,3 @@ def _answer(req: Req) -> int:
     """Tokens that are kept free for it, as PrefillAdder does."""
     left: int = req.sampling_params.max_new_tokens - len(req.output_ids)
     return min(left, CLIP_MAX_NEW_TOKENS)
-
-
-def policy_class(options: TenantOptions, name: str) -> Callable[..., SchedulePolicy]:
-    """What builds the policy of this name, with upstream's arguments."""
-    # Imported here: they are subclasses.
-    from sglang.srt.tenancy.schedule.dlpm import DeficitLongestPrefixMatch
-    from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
-
-    fair = {"vtc": VirtualTokenCounter, "dlpm": DeficitLongestPrefixMatch}
-    if name not in fair:
-        return SchedulePolicy
-    config = options.tenant_config
-    weights = TenantConfig.load(config).weights if config else {}
-    return partial(fair[name], options=options, weights=weights)
-
-
-def turns(policy: SchedulePolicy, waiting: list[Req], adder: PrefillAdder) -> Iterable[Req]:
-    """The requests to try in this round, in their order. Upstream's policies have sorted them."""
-    return policy.turns(waiting, adder) if isinstance(policy, FairPolicy) else waiting
