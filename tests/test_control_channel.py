@@ -10,8 +10,8 @@ import pytest
 
 from sglang.srt.managers.io_struct import msgpack_decode, msgpack_encode
 from sglang.srt.tenancy import channel as channel_module
-from sglang.srt.tenancy.access_log import hidden
 from sglang.srt.tenancy.channel import Channel
+from sglang.srt.tenancy.http.access_log import hidden
 from sglang.srt.tenancy.messages import (
     Configure,
     Erase,

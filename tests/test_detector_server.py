@@ -33,30 +33,32 @@ def asker(server: Server) -> Asker:
     return Asker(server)
 
 
-def shared(asker: Asker, door: str, prompt: str) -> int:
+def shared(asker: Asker, endpoint: str, prompt: str) -> int:
     """Tokens that a fourth user gets from the cache."""
-    return asker.ask(door, prompt, user_id=fresh_user()).cached
+    return asker.ask(endpoint, prompt, user_id=fresh_user()).cached
 
 
-@pytest.mark.parametrize("door", ["generate", "completions", "chat", "chat streaming", "responses"])
-def test_harmless_text_becomes_public(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize(
+    "endpoint", ["generate", "completions", "chat", "chat streaming", "responses"]
+)
+def test_harmless_text_becomes_public(asker: Asker, endpoint: str) -> None:
     prompt = fresh_prompt(400)
-    ask_three(asker, door, prompt)
+    ask_three(asker, endpoint, prompt)
     # The end of a prompt is left open: what follows might belong to it.
-    until(lambda: shared(asker, door, prompt) >= 300)
+    until(lambda: shared(asker, endpoint, prompt) >= 300)
 
 
-@pytest.mark.parametrize("door", ["generate", "chat"])
+@pytest.mark.parametrize("endpoint", ["generate", "chat"])
 @pytest.mark.parametrize("where", [0, 200])
-def test_what_follows_a_card_number_never_does(asker: Asker, door: str, where: int) -> None:
+def test_what_follows_a_card_number_never_does(asker: Asker, endpoint: str, where: int) -> None:
     prompt = fresh_prompt(400)
     prompt = f"{prompt[:where]} 5105 1051 0510 5100 {prompt[where:]}"
-    ask_three(asker, door, prompt)
+    ask_three(asker, endpoint, prompt)
     witness = fresh_prompt(400)  # verdicts are delivered in order
-    ask_three(asker, door, witness)
-    until(lambda: shared(asker, door, witness) >= 300)
+    ask_three(asker, endpoint, witness)
+    until(lambda: shared(asker, endpoint, witness) >= 300)
     # A chat's prompt has a role before the text.
-    assert shared(asker, door, prompt) <= where + 16
+    assert shared(asker, endpoint, prompt) <= where + 16
 
 
 def test_two_users_are_not_enough(asker: Asker) -> None:

@@ -207,7 +207,7 @@ def kill_mid_stream(asker: Asker, number: int) -> None:
 
 
 def test_clients_that_vanish_mid_stream_leave_no_counts(asker: Asker) -> None:
-    """A thousand of them: the door's counts, and the scheduler's, are zero."""
+    """A thousand of them: the middleware's counts, and the scheduler's, are zero."""
     kill_mid_stream(asker, KILLED)
     until(lambda: asker.post("/generate", whole_limit()).status_code == 200)
     until(lambda: requests_in_scheduler(asker) == 0)

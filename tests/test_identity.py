@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sglang.srt.tenancy.config import TenantConfig
-from sglang.srt.tenancy.identity import (
+from sglang.srt.tenancy.http.identity import (
     AnonymousPolicy,
-    Asker,
+    RequestIdentity,
     Resolver,
     headers_of_the_server_itself,
 )
@@ -27,7 +27,7 @@ def resolve(
     require_key: bool = True,
     header: str | None = None,
     anonymous: AnonymousPolicy = "isolate",
-) -> Asker:
+) -> RequestIdentity:
     holders = {hashlib.sha256(k.encode()).hexdigest(): who for k, who in (keys or {}).items()}
     config = TenantConfig(holders, require_key=require_key and bool(holders))
     pairs = headers.items() if isinstance(headers, dict) else headers or []
@@ -88,7 +88,7 @@ def test_a_header_must_be_one_user_id() -> None:
 def test_the_key_wins_over_everything() -> None:
     assert resolve(
         {"user": "tag", "safety_identifier": "no user id!"}, key("sk-a"), keys=ALICE
-    ) == (Asker("alice"))
+    ) == (RequestIdentity("alice"))
     assert resolve({"user_id": "alice"}, {"x-api-key": "sk-a"}, keys=ALICE).user_ids == "alice"
 
 

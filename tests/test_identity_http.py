@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from openai import AuthenticationError, BadRequestError, PermissionDeniedError
-from support.asks import DOORS, Asker, http
+from support.asks import ENDPOINTS, Asker, http
 from support.operator import Operator, refusal_of
 from support.prompts import fresh_prompt, fresh_user
 from support.reload import reload
@@ -97,13 +97,13 @@ def speaking_for(gateway: Asker, user: str) -> Asker:
     return Asker(gateway.server, gateway.key, {HEADER: user})
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_key_is_its_holder(alice: Asker, bob: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_key_is_its_holder(alice: Asker, bob: Asker, endpoint: str) -> None:
     prompt = fresh_prompt()
-    alice.ask(door, prompt)
-    assert not bob.ask(door, prompt).hit
-    assert alice.ask(door, prompt).hit
-    assert bob.ask(door, prompt).hit
+    alice.ask(endpoint, prompt)
+    assert not bob.ask(endpoint, prompt).hit
+    assert alice.ask(endpoint, prompt).hit
+    assert bob.ask(endpoint, prompt).hit
 
 
 def test_a_key_in_anthropics_header(alice: Asker) -> None:
@@ -113,26 +113,26 @@ def test_a_key_in_anthropics_header(alice: Asker) -> None:
     assert other_way.ask("generate", prompt).hit
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_holder_may_claim_nobody_else(alice: Asker, cast: Cast, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_holder_may_claim_nobody_else(alice: Asker, cast: Cast, endpoint: str) -> None:
     prompt = fresh_prompt()
-    alice.ask(door, prompt, user_id=cast.alice)
-    assert alice.ask(door, prompt).hit
+    alice.ask(endpoint, prompt, user_id=cast.alice)
+    assert alice.ask(endpoint, prompt).hit
     for claim in (cast.bob, [cast.bob], fresh_user()):
-        assert_refused(alice, door, 403, "user_id", user_id=claim)
+        assert_refused(alice, endpoint, 403, "user_id", user_id=claim)
     claimant = Asker(alice.server, alice.key, {HEADER: cast.bob})
-    assert_refused(claimant, door, 403, HEADER)
+    assert_refused(claimant, endpoint, 403, HEADER)
 
 
-def assert_refused(asker: Asker, door: str, status: int, param: str, **body: Any) -> None:
+def assert_refused(asker: Asker, endpoint: str, status: int, param: str, **body: Any) -> None:
     """The answer has that status, names ``param``, and is OpenAI's error of that status."""
-    if door.startswith("generate"):
-        request = {"text": "x", "stream": door.endswith("streaming")} | body
+    if endpoint.startswith("generate"):
+        request = {"text": "x", "stream": endpoint.endswith("streaming")} | body
         assert_error(asker.post("/generate", request), status, param)
         return
     errors = {400: BadRequestError, 401: AuthenticationError, 403: PermissionDeniedError}
     with pytest.raises(errors[status], match=param) as caught:
-        asker.ask(door, "x", **body)
+        asker.ask(endpoint, "x", **body)
     assert caught.value.param == param
 
 
@@ -165,8 +165,8 @@ def test_the_header_wins_over_the_body(gateway: Asker) -> None:
     assert gateway.ask("generate", prompt, user_id=dora).hit
 
 
-@pytest.mark.parametrize("door", ["completions", "chat streaming", "responses"])
-def test_body_fields_in_their_order(gateway: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["completions", "chat streaming", "responses"])
+def test_body_fields_in_their_order(gateway: Asker, endpoint: str) -> None:
     one, two, three = fresh_user(), fresh_user(), fresh_user()
     for fields, known_as in (
         ({"user": three, "safety_identifier": two, "user_id": one}, one),
@@ -174,9 +174,9 @@ def test_body_fields_in_their_order(gateway: Asker, door: str) -> None:
         ({"user": three}, three),
     ):
         prompt = fresh_prompt()
-        gateway.ask(door, prompt, **fields)
+        gateway.ask(endpoint, prompt, **fields)
         for user in (one, two, three):
-            assert gateway.ask(door, prompt, user_id=user).hit == (user == known_as)
+            assert gateway.ask(endpoint, prompt, user_id=user).hit == (user == known_as)
 
 
 BAD_USERS = ["", "a b", "ä", "a\n", "?anonymous", "x" * 129, 5, True, {"a": 1}]
@@ -185,8 +185,8 @@ BAD_USERS = ["", "a b", "ä", "a\n", "?anonymous", "x" * 129, 5, True, {"a": 1}]
 @pytest.mark.parametrize("user", BAD_USERS, ids=repr)
 @pytest.mark.parametrize("field", ["user_id", "safety_identifier", "user"])
 def test_a_bad_user_is_refused(gateway: Asker, field: str, user: Any) -> None:
-    for door in ("generate streaming", "chat"):
-        assert_refused(gateway, door, 400, field, **{field: user})
+    for endpoint in ("generate streaming", "chat"):
+        assert_refused(gateway, endpoint, 400, field, **{field: user})
 
 
 def test_the_longest_user_is_taken(gateway: Asker) -> None:
@@ -195,19 +195,21 @@ def test_the_longest_user_is_taken(gateway: Asker) -> None:
     assert gateway.ask("generate", prompt, user_id=longest).hit
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize(
     ("field", "value"),
     [("user_id", ["a", 5]), ("user_id", ["a", "b"]), ("user_id", []), ("user", ["a"])],
 )
-def test_a_bad_list_of_users_is_refused(gateway: Asker, door: str, field: str, value: Any) -> None:
-    assert_refused(gateway, door, 400, field, **{field: value})
+def test_a_bad_list_of_users_is_refused(
+    gateway: Asker, endpoint: str, field: str, value: Any
+) -> None:
+    assert_refused(gateway, endpoint, 400, field, **{field: value})
 
 
 @pytest.mark.parametrize("scope", ["public", "", 1, ["none"]])
 def test_a_bad_scope_is_refused(alice: Asker, scope: Any) -> None:
-    for door in ("generate streaming", "responses"):
-        assert_refused(alice, door, 400, "cache_scope", cache_scope=scope)
+    for endpoint in ("generate streaming", "responses"):
+        assert_refused(alice, endpoint, 400, "cache_scope", cache_scope=scope)
 
 
 def test_a_bad_header_is_refused(gateway: Asker) -> None:
@@ -217,10 +219,10 @@ def test_a_bad_header_is_refused(gateway: Asker) -> None:
     assert_error(http.post(url, headers=twice, json={"text": "x"}), 400, HEADER)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_strangers_are_refused(server: Server, door: str) -> None:
-    assert_refused(Asker(server, fresh_key()), door, 401, "Authorization")
-    assert_refused(Asker(server, fresh_key()), door, 401, "Authorization", user_id=fresh_user())
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_strangers_are_refused(server: Server, endpoint: str) -> None:
+    assert_refused(Asker(server, fresh_key()), endpoint, 401, "Authorization")
+    assert_refused(Asker(server, fresh_key()), endpoint, 401, "Authorization", user_id=fresh_user())
 
 
 @pytest.mark.parametrize(
@@ -240,9 +242,9 @@ def test_without_a_key_nothing_is_told(server: Server) -> None:
         assert http.get(server.url + path).status_code == 200
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_anonymous_is_refused(gateway: Asker, door: str) -> None:
-    assert_refused(gateway, door, 401, "user_id")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_anonymous_is_refused(gateway: Asker, endpoint: str) -> None:
+    assert_refused(gateway, endpoint, 401, "user_id")
 
 
 def test_anonymous_in_a_list_is_refused(gateway: Asker) -> None:
@@ -314,10 +316,10 @@ def test_reload(server: Server, alice: Asker, cast: Cast, config_file: Path) -> 
 
 def test_the_log_names_nobody(alice: Asker, gateway: Asker, cast: Cast) -> None:
     prompt, dora, stranger = fresh_prompt(), fresh_user(), fresh_key()
-    for door in DOORS:
-        alice.ask(door, prompt, user=cast.bob)
-        speaking_for(gateway, dora).ask(door, prompt)
-        assert_refused(alice, door, 403, "user_id", user_id=dora)
+    for endpoint in ENDPOINTS:
+        alice.ask(endpoint, prompt, user=cast.bob)
+        speaking_for(gateway, dora).ask(endpoint, prompt)
+        assert_refused(alice, endpoint, 403, "user_id", user_id=dora)
     Asker(alice.server, stranger).post("/generate", {"text": prompt})
     alice.post(f"/generate?user_id={dora}", {"text": prompt})
     http.get(f"{alice.server.url}/v1/responses/x?user={dora}", headers=alice.all_headers)

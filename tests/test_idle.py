@@ -13,11 +13,11 @@ from support.engine import Engine, Setting, Task
 from support.page_folder import PageFolder
 from support.trees import start_group
 
-from sglang.srt.tenancy import ticker
 from sglang.srt.tenancy.cache import idle
 from sglang.srt.tenancy.cache.idle import LastUse
 from sglang.srt.tenancy.cache.node import walk
 from sglang.srt.tenancy.control import Control
+from sglang.srt.tenancy.http import ticker
 from sglang.srt.tenancy.messages import TenantControl, Tick
 
 PAGE = 4

@@ -1,4 +1,4 @@
-"""``--tenant-mode isolated``: a prefix serves its owner, at every door, and nobody else."""
+"""``--tenant-mode isolated``: a prefix serves its owner, at every endpoint, and nobody else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from openai import BadRequestError, NotFoundError
-from support.asks import DOORS, MODEL, Asker, http, sampling
+from support.asks import ENDPOINTS, MODEL, Asker, http, sampling
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
@@ -47,12 +47,12 @@ def asker(server: Server) -> Asker:
     return Asker(server)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_prefix_serves_its_owner_alone(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_prefix_serves_its_owner_alone(asker: Asker, endpoint: str) -> None:
     prompt, alice, bob = fresh_prompt(), fresh_user(), fresh_user()
-    assert asker.ask(door, prompt, user_id=alice).cached == 0
-    assert asker.ask(door, prompt, user_id=bob).cached == 0
-    assert asker.ask(door, prompt, user_id=alice).hit
+    assert asker.ask(endpoint, prompt, user_id=alice).cached == 0
+    assert asker.ask(endpoint, prompt, user_id=bob).cached == 0
+    assert asker.ask(endpoint, prompt, user_id=alice).hit
 
 
 def test_a_longer_prompt_of_another_user_reads_nothing(asker: Asker) -> None:
@@ -104,20 +104,20 @@ def test_a_salt_divides_a_user_and_joins_none(asker: Asker) -> None:
 def test_a_salt_and_a_key_are_not_one_word(asker: Asker) -> None:
     prompt, alice = fresh_prompt(), fresh_user()
     for salt, key in (("a", "bc"), ("ab", "c"), ("abc", "")):
-        for door, hit in (("chat", False), ("completions", False), ("chat", True)):
-            asked = asker.ask(door, prompt, user_id=alice, cache_salt=salt, extra_key=key)
+        for endpoint, hit in (("chat", False), ("completions", False), ("chat", True)):
+            asked = asker.ask(endpoint, prompt, user_id=alice, cache_salt=salt, extra_key=key)
             assert asked.hit is hit
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_list_of_keys_for_one_prompt_is_refused(asker: Asker, door: str) -> None:
-    if door.startswith("generate"):
-        body = {"text": "x", "stream": door.endswith("streaming"), "extra_key": ["a"]}
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_list_of_keys_for_one_prompt_is_refused(asker: Asker, endpoint: str) -> None:
+    if endpoint.startswith("generate"):
+        body = {"text": "x", "stream": endpoint.endswith("streaming"), "extra_key": ["a"]}
         assert "extra_key, lora_path: give one string" in asker.post("/generate", body).text
         return
     for field in ("cache_salt", "extra_key"):
         with pytest.raises(BadRequestError, match=field):
-            asker.ask(door, "x", user_id=fresh_user(), **{field: ["a"]})
+            asker.ask(endpoint, "x", user_id=fresh_user(), **{field: ["a"]})
 
 
 def cached_each(asker: Asker, prompts: list[str], **body: Any) -> list[int]:
@@ -149,25 +149,25 @@ def test_a_batch_of_several_users_through_completions(asker: Asker) -> None:
         assert asker.ask("completions", prompt, user_id=owner).hit
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_list_of_one_user_is_that_user(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_list_of_one_user_is_that_user(asker: Asker, endpoint: str) -> None:
     prompt, alice = fresh_prompt(), fresh_user()
-    asker.ask(door, prompt, user_id=[alice])
-    assert asker.ask(door, prompt, user_id=fresh_user()).cached == 0
-    assert asker.ask(door, prompt, user_id=alice).hit
+    asker.ask(endpoint, prompt, user_id=[alice])
+    assert asker.ask(endpoint, prompt, user_id=fresh_user()).cached == 0
+    assert asker.ask(endpoint, prompt, user_id=alice).hit
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_list_of_the_wrong_length_is_refused(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_list_of_the_wrong_length_is_refused(asker: Asker, endpoint: str) -> None:
     body = {"user_id": [fresh_user(), fresh_user()]}
-    if door.startswith("generate"):
-        stream = door.endswith("streaming")
+    if endpoint.startswith("generate"):
+        stream = endpoint.endswith("streaming")
         response = asker.post("/generate", {"text": "x", "stream": stream, **body})
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "user_id"
         return
     with pytest.raises(BadRequestError, match="user_id: 2 users for 1 prompts"):
-        asker.ask(door, "x", **body)
+        asker.ask(endpoint, "x", **body)
 
 
 def test_every_sample_belongs_to_its_user(asker: Asker) -> None:
@@ -189,12 +189,12 @@ def test_samples_through_completions(asker: Asker) -> None:
     assert asker.ask("completions", prompt, user_id=alice).hit
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_scope_none_leaves_nothing(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_scope_none_leaves_nothing(asker: Asker, endpoint: str) -> None:
     prompt, alice = fresh_prompt(200), fresh_user()
     for _ in range(2):
-        assert asker.ask(door, prompt, user_id=alice, cache_scope="none").cached == 0
-    assert asker.ask(door, prompt, user_id=alice).cached == 0
+        assert asker.ask(endpoint, prompt, user_id=alice, cache_scope="none").cached == 0
+    assert asker.ask(endpoint, prompt, user_id=alice).cached == 0
 
 
 def test_scope_none_reads_what_its_user_kept(asker: Asker) -> None:
@@ -213,12 +213,12 @@ def test_scope_private_is_kept(asker: Asker) -> None:
     assert asker.ask("generate", prompt, user_id=alice).hit
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_anonymous(asker: Asker, kind: str, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_anonymous(asker: Asker, kind: str, endpoint: str) -> None:
     prompt = fresh_prompt()
-    asker.ask(door, prompt)
-    assert asker.ask(door, prompt, user_id=fresh_user()).cached == 0
-    again = asker.ask(door, prompt)
+    asker.ask(endpoint, prompt)
+    assert asker.ask(endpoint, prompt, user_id=fresh_user()).cached == 0
+    again = asker.ask(endpoint, prompt)
     if ANONYMOUS_IS_ONE_USER[kind]:
         assert again.hit
     else:
@@ -316,8 +316,8 @@ def test_a_stored_response_is_found_by_its_user_alone(asker: Asker) -> None:
 
 def test_the_log_names_nobody(asker: Asker) -> None:
     prompt, alice = fresh_prompt(), fresh_user()
-    for door in DOORS:
-        asker.ask(door, prompt, user_id=alice)
+    for endpoint in ENDPOINTS:
+        asker.ask(endpoint, prompt, user_id=alice)
     open_session(asker, alice)
     http.get(f"{asker.server.url}/v1/responses/none", params={"user_id": alice})
     asker.post("/generate", {"text": prompt, "user_id": [alice, alice]})

@@ -1,4 +1,4 @@
-"""Limits per user at the door: who is let in, who waits, who is told when to come back."""
+"""Limits per user: who is admitted, who waits, who is told when to come back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
-from sglang.srt.tenancy.limits import Gate, LimitExceeded, Limits, Pass, estimated_tokens
+from sglang.srt.tenancy.http.rate_limiter import (
+    LimitExceeded,
+    Permit,
+    RateLimiter,
+    estimated_tokens,
+)
+from sglang.srt.tenancy.limits import Limits
 from sglang.srt.tenancy.user_id import IdentityError
 
 
@@ -21,18 +27,18 @@ class Clock:
         return self.seconds
 
 
-def gate(clock: Clock | None = None, processes: int = 1, **limits: int) -> Gate:
-    return Gate(lambda user: Limits(**limits), processes, clock or Clock())
+def limiter(clock: Clock | None = None, processes: int = 1, **limits: int) -> RateLimiter:
+    return RateLimiter(lambda user: Limits(**limits), processes, clock or Clock())
 
 
 async def enter(
-    gate: Gate, user: str | None = "alice", prompts: int = 1, tokens: float = 0
-) -> Pass:
-    return await gate.enter({user: prompts}, tokens)
+    limiter: RateLimiter, user: str | None = "alice", prompts: int = 1, tokens: float = 0
+) -> Permit:
+    return await limiter.enter({user: prompts}, tokens)
 
 
-def is_empty(gate: Gate) -> bool:
-    return all(not (s.running or s.waiters or s.used) for s in gate.standings.values())
+def is_empty(limiter: RateLimiter) -> bool:
+    return all(not (s.running or s.waiters or s.used) for s in limiter.standings.values())
 
 
 async def turns_of_the_loop() -> None:
@@ -41,11 +47,11 @@ async def turns_of_the_loop() -> None:
 
 
 async def test_those_who_wait_come_in_their_order() -> None:
-    full = gate(max_running=2, max_queued=2)
+    full = limiter(max_running=2, max_queued=2)
     passes = [await enter(full) for _ in range(2)]
     order: list[int] = []
 
-    async def wait(number: int) -> Pass:
+    async def wait(number: int) -> Permit:
         entered = await enter(full)
         order.append(number)
         return entered
@@ -70,7 +76,7 @@ async def test_those_who_wait_come_in_their_order() -> None:
 
 
 async def test_nobody_waits_where_none_may() -> None:
-    full = gate(max_running=1, max_queued=0)
+    full = limiter(max_running=1, max_queued=0)
     await enter(full)
     with pytest.raises(LimitExceeded, match=r"max_queued: .* retry in 1 s"):
         await enter(full)
@@ -78,19 +84,19 @@ async def test_nobody_waits_where_none_may() -> None:
 
 async def test_what_could_never_come_in_is_no_429() -> None:
     with pytest.raises(IdentityError) as refused:
-        await enter(gate(max_running=4), prompts=5)
+        await enter(limiter(max_running=4), prompts=5)
     assert refused.value.status_code == 400
 
 
 async def test_the_nameless_are_one_user() -> None:
-    full = gate(max_running=1, max_queued=0)
+    full = limiter(max_running=1, max_queued=0)
     await enter(full, None)
     with pytest.raises(LimitExceeded):
         await enter(full, None)
 
 
 async def test_a_batch_of_several_users_counts_for_each() -> None:
-    full = gate(max_running=2)
+    full = limiter(max_running=2)
     ticket = await full.enter({"alice": 2, "bob": 1}, 0)
     with pytest.raises(LimitExceeded):
         await full.enter({"alice": 1, "carol": 1}, 0)
@@ -104,7 +110,7 @@ async def test_a_batch_of_several_users_counts_for_each() -> None:
 
 async def test_tokens_wear_off_within_the_minute() -> None:
     clock = Clock()
-    metered = gate(clock, tokens_per_minute=600)
+    metered = limiter(clock, tokens_per_minute=600)
     ticket = await enter(metered, tokens=500)
     metered.leave(ticket)
     metered.spend("alice", 660)  # what it really was
@@ -118,7 +124,7 @@ async def test_tokens_wear_off_within_the_minute() -> None:
 
 
 async def test_processes_share_a_limit() -> None:
-    one_of_three = gate(processes=3, max_running=4, max_queued=0)
+    one_of_three = limiter(processes=3, max_running=4, max_queued=0)
     await enter(one_of_three, prompts=2)
     with pytest.raises(LimitExceeded):
         await enter(one_of_three)
@@ -128,9 +134,9 @@ async def test_processes_share_a_limit() -> None:
 async def test_whatever_breaks_off_leaves_nothing_behind(seed: int) -> None:
     rng = random.Random(seed)
     clock = Clock()
-    full = gate(clock, max_running=3, max_queued=4, tokens_per_minute=6000)
-    inside: list[Pass] = []
-    entering: list[asyncio.Task[Pass]] = []
+    full = limiter(clock, max_running=3, max_queued=4, tokens_per_minute=6000)
+    inside: list[Permit] = []
+    entering: list[asyncio.Task[Permit]] = []
     waited = refused = broken = 0
     for _ in range(2000):
         clock.seconds += 0.01
@@ -160,7 +166,7 @@ async def test_whatever_breaks_off_leaves_nothing_behind(seed: int) -> None:
     for task in entering:
         task.cancel()
     for ended in await asyncio.gather(*entering, return_exceptions=True):
-        if isinstance(ended, Pass):
+        if isinstance(ended, Permit):
             inside.append(ended)
     for ticket in inside:
         full.leave(ticket)
@@ -169,7 +175,7 @@ async def test_whatever_breaks_off_leaves_nothing_behind(seed: int) -> None:
 
 
 async def test_nothing_is_left_of_users_without_limits() -> None:
-    free = gate()
+    free = limiter()
     for number in range(200_000):
         free.leave(await enter(free, f"u{number}"))
     assert not free.standings
@@ -178,7 +184,7 @@ async def test_nothing_is_left_of_users_without_limits() -> None:
 async def test_nothing_is_left_of_users_who_are_gone() -> None:
     """A hundred come in the second in which a user's tokens wear off."""
     clock = Clock()
-    busy = gate(clock, max_running=1, max_queued=0, tokens_per_minute=60_000)
+    busy = limiter(clock, max_running=1, max_queued=0, tokens_per_minute=60_000)
     most = 0
     for number in range(200_000):
         clock.seconds += 0.01
@@ -199,7 +205,7 @@ async def test_nothing_is_left_of_users_who_are_gone() -> None:
 
 async def test_nothing_is_left_of_users_who_were_refused() -> None:
     """Nobody of them leaves, because nobody came in."""
-    full = gate(max_running=1)
+    full = limiter(max_running=1)
     for number in range(1000):
         with pytest.raises(IdentityError):
             await enter(full, f"u{number}", prompts=2)

@@ -11,7 +11,8 @@ from support.one_off.samples import Sample, entries, slope
 from support.one_off.tree import Visitors
 from support.trees import start_group
 
-from sglang.srt.tenancy import door
+from sglang.srt.tenancy.http.middleware import TenantMiddleware
+from sglang.srt.tenancy.http.response_store import OwnedStore
 
 USERS = 5_000
 
@@ -43,7 +44,11 @@ def test_the_tree_keeps_nothing_of_users_who_are_gone() -> None:
 async def test_an_http_process_keeps_nothing_of_users_who_are_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for holder, name in ((door.Door, "resolver"), (door.Door, "gate"), (door.OwnedStore, "most")):
+    for holder, name in (
+        (TenantMiddleware, "resolver"),
+        (TenantMiddleware, "limiter"),
+        (OwnedStore, "most"),
+    ):
         monkeypatch.setattr(holder, name, getattr(holder, name))
     front_end = FrontEnd()
     await front_end.come(USERS)

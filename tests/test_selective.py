@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.asks import DOORS, MODEL, Asker, sampling
+from support.asks import ENDPOINTS, MODEL, Asker, sampling
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 from support.sharing import CHANCE, check_sharing, publish
@@ -62,17 +62,17 @@ def test_tails_stay_private(asker: Asker) -> None:
     check_sharing(asker)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_the_third_user_makes_it_public(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_the_third_user_makes_it_public(asker: Asker, endpoint: str) -> None:
     prompt = fresh_prompt()
-    assert not any(reply.hit for reply in publish(asker, prompt, door=door))
-    assert asker.ask(door, prompt, user_id=fresh_user()).hit
+    assert not any(reply.hit for reply in publish(asker, prompt, endpoint=endpoint))
+    assert asker.ask(endpoint, prompt, user_id=fresh_user()).hit
 
 
 def test_one_user_is_never_enough(asker: Asker) -> None:
     prompt, alice = fresh_prompt(), fresh_user()
-    for door in DOORS:
-        asker.ask(door, prompt, user_id=alice)
+    for endpoint in ENDPOINTS:
+        asker.ask(endpoint, prompt, user_id=alice)
         asker.ask("generate", prompt, user_id=alice)
     assert asker.ask("generate", prompt, user_id=fresh_user()).cached < CHANCE
 
@@ -108,13 +108,13 @@ def test_a_private_turn_below_a_public_prefix(asker: Asker) -> None:
     assert asker.ask("generate", prompt + tail, user_id=alice).hit
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_anonymous_requests_read_and_leave_nothing(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_anonymous_requests_read_and_leave_nothing(asker: Asker, endpoint: str) -> None:
     prompt = fresh_prompt()
     for _ in range(4):
-        assert not asker.ask(door, prompt).hit
-    assert not any(reply.hit for reply in publish(asker, prompt, door=door))
-    assert asker.ask(door, prompt).hit
+        assert not asker.ask(endpoint, prompt).hit
+    assert not any(reply.hit for reply in publish(asker, prompt, endpoint=endpoint))
+    assert asker.ask(endpoint, prompt).hit
 
 
 def test_a_batch_of_several_users(asker: Asker) -> None:

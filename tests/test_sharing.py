@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from openai import AuthenticationError, NotFoundError
-from support.asks import DOORS, MODEL, Asker
+from support.asks import ENDPOINTS, MODEL, Asker
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
@@ -38,11 +38,11 @@ def asker(server: Server) -> Asker:
     return Asker(server)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_prefix_serves_everybody(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_prefix_serves_everybody(asker: Asker, endpoint: str) -> None:
     prompt = fresh_prompt()
-    assert not asker.ask(door, prompt, user_id=fresh_user()).hit
-    assert asker.ask(door, prompt, user_id=fresh_user()).hit
+    assert not asker.ask(endpoint, prompt, user_id=fresh_user()).hit
+    assert asker.ask(endpoint, prompt, user_id=fresh_user()).hit
 
 
 def test_scope_none_is_shared_with_nobody(asker: Asker) -> None:
@@ -58,18 +58,18 @@ def test_a_batch_is_shared(asker: Asker) -> None:
         assert asker.ask("generate", prompt, user_id=fresh_user()).hit
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_anonymous(asker: Asker, kind: str, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_anonymous(asker: Asker, kind: str, endpoint: str) -> None:
     prompt = fresh_prompt()
-    asker.ask(door, prompt, user_id=fresh_user())
+    asker.ask(endpoint, prompt, user_id=fresh_user())
     if ANONYMOUS_IS_SERVED[kind]:
-        assert asker.ask(door, prompt).hit
+        assert asker.ask(endpoint, prompt).hit
         return
-    if door.startswith("generate"):
+    if endpoint.startswith("generate"):
         assert asker.post("/generate", {"text": prompt}).status_code == 401
         return
     with pytest.raises(AuthenticationError, match="user_id"):
-        asker.ask(door, prompt)
+        asker.ask(endpoint, prompt)
 
 
 def test_stored_responses_are_not_shared(asker: Asker) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.asks import DOORS, Asker
+from support.asks import ENDPOINTS, Asker
 from support.prompts import fresh_prompt, fresh_user
 from support.reference import is_greedy
 from support.server import Server
@@ -26,12 +26,12 @@ def asker(server: Server) -> Asker:
     return Asker(server)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_prefix_serves_everybody(asker: Asker, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_prefix_serves_everybody(asker: Asker, endpoint: str) -> None:
     prompt = fresh_prompt()
-    assert not asker.ask(door, prompt, user_id=fresh_user()).hit
-    assert asker.ask(door, prompt, user_id=fresh_user()).hit
-    assert asker.ask(door, prompt).hit
+    assert not asker.ask(endpoint, prompt, user_id=fresh_user()).hit
+    assert asker.ask(endpoint, prompt, user_id=fresh_user()).hit
+    assert asker.ask(endpoint, prompt).hit
 
 
 IGNORED: list[dict[str, Any]] = [
@@ -46,12 +46,12 @@ IGNORED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", IGNORED, ids=repr)
-@pytest.mark.parametrize("door", DOORS)
-def test_fields_are_ignored(asker: Asker, door: str, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_fields_are_ignored(asker: Asker, endpoint: str, fields: dict[str, Any]) -> None:
     prompt = fresh_prompt()
-    asker.ask(door, prompt, **fields)
-    assert asker.ask(door, prompt).hit
-    assert asker.ask(door, prompt, **fields).hit
+    asker.ask(endpoint, prompt, **fields)
+    assert asker.ask(endpoint, prompt).hit
+    assert asker.ask(endpoint, prompt, **fields).hit
 
 
 def test_fields_of_a_batch_are_ignored(asker: Asker) -> None:

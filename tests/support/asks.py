@@ -1,4 +1,4 @@
-"""One question at any of the server's doors, and what the reply says of the cache."""
+"""One question at any of the server's endpoints, and what the reply says of the cache."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Asker:
     key: str | None = None
     headers: dict[str, str] | None = None
 
-    def ask(self, door: str, prompt: str, **body: Any) -> Reply:
+    def ask(self, endpoint: str, prompt: str, **body: Any) -> Reply:
         """Greedy, four tokens. ``body`` is added to the request's body."""
-        return DOORS[door](self, prompt, body)
+        return ENDPOINTS[endpoint](self, prompt, body)
 
     def post(
         self, path: str, body: dict[str, Any] | None = None, *, anew: bool = False
@@ -173,7 +173,7 @@ def _responded(response: Any) -> Reply:
     return Reply(response.output_text, usage[f"{names}_tokens"], details.get("cached_tokens") or 0)
 
 
-DOORS: dict[str, Callable[[Asker, str, dict[str, Any]], Reply]] = {
+ENDPOINTS: dict[str, Callable[[Asker, str, dict[str, Any]], Reply]] = {
     "generate": _generate,
     "generate streaming": _generate_stream,
     "completions": _completions,

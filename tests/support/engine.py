@@ -155,7 +155,7 @@ class Seen:
 
 
 class Engine:
-    """One cache on real pools, driven through the scheduler's doors."""
+    """One cache on real pools, driven as the scheduler does."""
 
     def __init__(self, setting: Setting):
         torch.set_num_threads(1)  # nothing here is large

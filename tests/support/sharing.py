@@ -9,9 +9,9 @@ from support.prompts import fresh_prompt, fresh_user
 CHANCE = 12
 
 
-def publish(asker: Asker, prompt: str, users: int = 3, door: str = "generate") -> list[Reply]:
+def publish(asker: Asker, prompt: str, users: int = 3, endpoint: str = "generate") -> list[Reply]:
     """That many distinct users ask the same."""
-    return [asker.ask(door, prompt, user_id=fresh_user()) for _ in range(users)]
+    return [asker.ask(endpoint, prompt, user_id=fresh_user()) for _ in range(users)]
 
 
 def check_sharing(asker: Asker, page: int = 1) -> None:

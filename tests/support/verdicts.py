@@ -26,9 +26,9 @@ def judged(server: Server) -> int:
     return sum(counts.get(name, 0) for name in ("sensitive", "not_sensitive", "without_text"))
 
 
-def ask_three(asker: Asker, door: str, prompt: str, **body: Any) -> None:
+def ask_three(asker: Asker, endpoint: str, prompt: str, **body: Any) -> None:
     """Three users send a prompt; returns when all three verdicts are there."""
     before = judged(asker.server)
     for _ in range(3):
-        asker.ask(door, prompt, user_id=fresh_user(), **body)
+        asker.ask(endpoint, prompt, user_id=fresh_user(), **body)
     until(lambda: judged(asker.server) >= before + 3)

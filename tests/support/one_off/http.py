@@ -16,13 +16,16 @@ import orjson
 from fastapi import FastAPI, Request
 
 from sglang.srt.managers.io_struct import GenerateReqInput
-from sglang.srt.tenancy import door
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.detect.memory import CHUNK
 from sglang.srt.tenancy.detect.rules import Rules
 from sglang.srt.tenancy.detect.scan import Scanner
-from sglang.srt.tenancy.identity import Resolver
-from sglang.srt.tenancy.limits import Gate, Limits
+from sglang.srt.tenancy.http import middleware, request_context, startup
+from sglang.srt.tenancy.http.identity import Resolver
+from sglang.srt.tenancy.http.middleware import TenantMiddleware
+from sglang.srt.tenancy.http.rate_limiter import RateLimiter
+from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
+from sglang.srt.tenancy.limits import Limits
 from sglang.srt.tenancy.options import TenantOptions
 
 PACE = 100.0  # users a second, on the clock by which tokens wear off
@@ -34,28 +37,30 @@ class FrontEnd:
 
     def __init__(self) -> None:
         self.app = FastAPI()
-        door.install(self.app)
+        startup.install(self.app)
         self.app.add_api_route("/generate", self._generate, methods=["POST"])
-        self.responses = door.OwnedStore()
+        self.responses = OwnedStore()
         self.scanner = Scanner([bytes([code]) for code in range(256)], [Rules()])
         self.refused = 0
         self._now = time.monotonic()
         self._number = 0
         config = TenantConfig()
         limits = Limits(max_running=1, max_queued=0, tokens_per_minute=6_000)
-        door.Door.resolver = Resolver(config, None, "isolate")
-        door.Door.gate = self.gate = Gate(lambda user: limits, now=lambda: self._now)
-        door.OwnedStore.most = door.MOST_STORED
+        TenantMiddleware.resolver = Resolver(config, None, "isolate")
+        TenantMiddleware.limiter = self.limiter = RateLimiter(
+            lambda user: limits, now=lambda: self._now
+        )
+        OwnedStore.most = MOST_STORED
 
     async def _generate(self, request: Request) -> dict[str, Any]:
         obj = GenerateReqInput(**await request.json())
         obj.session_params = {"id": "one"}
         obj.normalize_batch_and_arguments()
-        door.stamp(obj, OPTIONS)
+        request_context.stamp(obj, OPTIONS)
         name = f"resp_{self._number}"
         self.responses[name] = SimpleNamespace(status="completed", text=obj.text)
         self.scanner.judge([array("q", list(str(obj.text).encode()))])
-        door.settle(True, obj, {"prompt_tokens": CHUNK, "completion_tokens": 1})
+        middleware.settle(True, obj, {"prompt_tokens": CHUNK, "completion_tokens": 1})
         return {"id": name, "session": obj.session_params["id"]}
 
     async def come(self, users: int) -> None:
@@ -106,7 +111,7 @@ class FrontEnd:
     def counts(self) -> dict[str, int]:
         """Entries of what remembers users."""
         return {
-            "standings": len(self.gate.standings),
+            "standings": len(self.limiter.standings),
             "responses": len(self.responses),
             "chunks": len(self.scanner.memory),
         }

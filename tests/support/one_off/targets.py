@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TypedDict
 
 from sglang.srt.tenancy.detect.memory import Memory
-from sglang.srt.tenancy.door import MOST_STORED
+from sglang.srt.tenancy.http.response_store import MOST_STORED
 from support.one_off.samples import Sample, slope
 
 # Bytes for each user who was there, over the second half: one string of a name takes as many, and

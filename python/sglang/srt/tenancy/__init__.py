@@ -1,8 +1,6 @@
 """Who asks, what they own, whose turn it is, and what the cache may show them.
 
-Rooms, from the door down: ``door`` (HTTP) and ``options`` (flags), ``identity`` and
-``config`` (who is asking), ``limits`` (how much at a time), ``selftest`` (proof at
-start-up), ``registry`` (where the scheduler meets the cache), ``schedule`` (whose turn it
-is), ``ownership`` (what a key belongs to), ``cache`` (the trees).
-Beside the requests: ``detect`` (what a prompt says of somebody).
+``http``: who asks, how much at a time, and operators' endpoints. ``registry``: where the
+scheduler meets the cache. ``schedule``: whose request is next. ``cache``: the trees. ``detect``:
+what a prompt says of somebody. Imports point down; pyproject.toml has the order.
 """

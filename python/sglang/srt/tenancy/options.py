@@ -343,7 +343,7 @@ def _check_config(args: ServerArgs) -> None:
             "there is anybody's own; use another --tenant-mode, or take it out"
         )
     if args.tokenizer_worker_num > 1:
-        from sglang.srt.tenancy.reload import forward_hangup
+        from sglang.srt.tenancy.hangup import forward_hangup
 
         forward_hangup()
 

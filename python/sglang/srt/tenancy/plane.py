@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.channel import connect
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
-from sglang.srt.tenancy.forgetting import forget
 from sglang.srt.tenancy.messages import Configure, Order, Publish, Refused, refused
 from sglang.srt.tenancy.prefix_source import PrefixSource, SourceError
 from sglang.srt.tenancy.render import Renderer
@@ -23,12 +21,16 @@ _WHY_NOT = {
 
 
 class ControlPlane:
-    """Renders prefixes and asks the schedulers. ``app`` serves the model of ``manager``."""
+    """Renders prefixes and asks the schedulers. ``app`` serves the model of ``manager``.
+
+    ``on_user_erased``: drops what this process holds of a user whom the schedulers erased.
+    """
 
     def __init__(self, app: FastAPI, manager: Any):
         self.mode: str = manager.server_args.tenant_mode
         self._renderer = Renderer(app, manager)
-        self._channel = connect(manager, partial(forget, app))
+        self.on_user_erased: Callable[[str], None] = lambda user: None
+        self._channel = connect(manager, lambda user: self.on_user_erased(user))
 
     async def ask(self, order: Order) -> list[dict[str, Any]]:
         """Each replica's answer. Raises Refused."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Requests(Sharing):
-    """Upstream's two doors from the scheduler, for a tree that may change under a request.
+    """Serve the scheduler's two calls for a request, in a tree that may change under a request.
 
     A request owns the slots from ``cache_protected_len`` on; those before belong to nodes that
     it has locked through ``last_node``.

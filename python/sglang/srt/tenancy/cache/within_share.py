@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class WithinShare(FairEviction):
-    """Looks after every door through which somebody may come to hold more, or unlock it."""
+    """Enforce the shares after every call by which somebody may come to hold more, or unlock it."""
 
     def _keep_within_shares(self) -> None:
         self._keep_within(self.device_order, self._evict_from)
@@ -59,7 +59,7 @@ class WithinShare(FairEviction):
             order.redivide(weights, self.shares)
         self._keep_within_shares()
 
-    # The doors
+    # Calls after which somebody may hold more
 
     def insert(self, params: InsertParams) -> InsertResult:
         result = super().insert(params)

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
 from collections.abc import Awaitable, Callable
-from typing import Any
-
-from uvicorn.supervisors.multiprocess import Multiprocess
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
-from sglang.srt.tenancy.identity import Resolver
-
-logger = logging.getLogger("sglang.srt.entrypoints.http_server")
+from sglang.srt.tenancy.http.identity import Resolver
+from sglang.srt.tenancy.http.log import logger
 
 
 class Reloader:
@@ -49,15 +42,3 @@ class Reloader:
             else:
                 self._resolver.config = config
                 logger.info("Tenant config reloaded: %d keys.", len(config.holders))
-
-
-def forward_hangup() -> None:
-    """Make uvicorn's supervisor forward SIGHUP; it would restart the workers, mid-request."""
-
-    def handle_hup(self: Multiprocess) -> None:
-        for worker in self.processes:
-            if worker.pid is not None:
-                os.kill(worker.pid, signal.SIGHUP)
-
-    supervisor: Any = Multiprocess
-    supervisor.handle_hup = handle_hup

@@ -1,6 +1,6 @@
 """Who is asking: evidence from key, header and body, weighed in that order.
 
-The identity is resolved once, at the door. A caller that authenticates wins over what
+The identity is resolved once, in the middleware. A caller that authenticates wins over what
 the body claims: elsewhere the salt is a body field, so whoever knows the victim's salt
 reads the victim's prefixes.
 """
@@ -33,7 +33,7 @@ _PROCESS_KEY_HEADER = "X-Tenant-Process-Key"
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class RequestIdentity:
     """The resolved identity of one HTTP request.
 
     ``user_ids``: one user for all prompts, or one per prompt; None is anonymous.
@@ -52,7 +52,7 @@ class Asker:
 
 
 class Resolver:
-    """Turns the evidence in one request into an Asker.
+    """Turns the evidence in one request into an RequestIdentity.
 
     ``config`` may be exchanged at any time (reload); a request sees one of the two.
     """
@@ -62,17 +62,17 @@ class Resolver:
         self.header = header
         self.anonymous = anonymous
 
-    def resolve(self, headers: Headers, body: Body) -> Asker:
+    def resolve(self, headers: Headers, body: Body) -> RequestIdentity:
         """Raises IdentityError: 400 malformed, 401 unknown caller, 403 somebody else's name."""
         scope = _cache_scope(body)
         if from_the_server_itself(headers):
-            return Asker(_claimed(body), scope, is_the_server_itself=True)
+            return RequestIdentity(_claimed(body), scope, is_the_server_itself=True)
         users = self._vouched_for(bearer(headers), headers, body) or _claimed(body)
         if self.anonymous == "reject" and None in _each(users):
             raise IdentityError(
                 401, "user_id", "user_id: missing, and this server takes no anonymous requests"
             )
-        return Asker(users, scope)
+        return RequestIdentity(users, scope)
 
     def _vouched_for(self, key: str | None, headers: Headers, body: Body) -> str | None:
         """The user that a key or the gateway's header stands for; None leaves it to the body."""

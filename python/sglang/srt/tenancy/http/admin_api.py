@@ -10,10 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from sglang.srt.tenancy.detect import service
+from sglang.srt.tenancy.http.errors import error_response
+from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.messages import (
     Erase,
     ListPrefixes,
-    Refusal,
     Refused,
     Stats,
     Tree,
@@ -22,7 +23,6 @@ from sglang.srt.tenancy.messages import (
 )
 from sglang.srt.tenancy.plane import plane_of
 from sglang.srt.tenancy.prefix_source import SourceError, check_name, parse_source
-from sglang.srt.tenancy.selftest import SelfTestError, prove
 from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
 from sglang.srt.utils.auth import AuthLevel, auth_level
 
@@ -69,25 +69,15 @@ def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse
         try:
             return JSONResponse(await endpoint(request))
         except Refused as error:
-            return _error(error.refusal)
+            refusal = error.refusal
+            return error_response(refusal.status, refusal.message, refusal.param)
         except SourceError as error:
-            return _error(Refusal(400, error.field, str(error)))
+            return error_response(400, str(error), error.field)
         except IdentityError as error:
-            return _error(Refusal(error.status_code, error.param, str(error)))
+            return error_response(error.status_code, str(error), error.param)
 
     answer.__doc__ = endpoint.__doc__
     return answer
-
-
-def _error(refusal: Refusal) -> JSONResponse:
-    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
-    detail = {
-        "message": refusal.message,
-        "type": kind,
-        "param": refusal.param,
-        "code": refusal.status,
-    }
-    return JSONResponse({"error": detail}, status_code=refusal.status)
 
 
 async def stats(request: Request) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from sglang.srt.managers.io_struct import GenerateReqInput
-from sglang.srt.tenancy import door
 from sglang.srt.tenancy.config import TenantConfig
-from sglang.srt.tenancy.identity import Asker, Resolver
-from sglang.srt.tenancy.limits import Gate, Limits
+from sglang.srt.tenancy.http import middleware, request_context, startup
+from sglang.srt.tenancy.http.identity import RequestIdentity, Resolver
+from sglang.srt.tenancy.http.middleware import TenantMiddleware
+from sglang.srt.tenancy.http.rate_limiter import RateLimiter
+from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
+from sglang.srt.tenancy.limits import Limits
 from sglang.srt.tenancy.options import TenantOptions
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
 from sglang.srt.utils.auth import AuthLevel, auth_level
@@ -37,21 +40,21 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def stamped(**fields: Any) -> GenerateReqInput:
     obj = GenerateReqInput(**fields)
     obj.normalize_batch_and_arguments()
-    door.stamp(obj, options())
+    request_context.stamp(obj, options())
     return obj
 
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
-    """Handlers that report whom the door let in."""
+    """Handlers that report whom the middleware found."""
     app = FastAPI()
-    door.install(app)
-    monkeypatch.setattr(door.Door, "resolver", Resolver(TenantConfig(), None, "isolate"))
+    startup.install(app)
+    monkeypatch.setattr(TenantMiddleware, "resolver", Resolver(TenantConfig(), None, "isolate"))
 
     def seen() -> Any:
         obj = GenerateReqInput(text="x", rid="r")
         obj.normalize_batch_and_arguments()
-        door.stamp(obj, options())
+        request_context.stamp(obj, options())
         return {"user_id": obj.user_id, "cache_scope": obj.cache_scope}
 
     @app.post("/plain")
@@ -159,9 +162,9 @@ def test_operators_endpoints_need_the_admin_key_where_users_hold_keys(
 
     assert status() == 200  # no keys: upstream's own rule
     config = TenantConfig({"0" * 64: "alice"}, require_key=True)
-    monkeypatch.setattr(door.Door, "resolver", Resolver(config, None, "isolate"))
+    monkeypatch.setattr(TenantMiddleware, "resolver", Resolver(config, None, "isolate"))
     assert status() == 403  # no admin key exists
-    monkeypatch.setattr(door.Door, "admin_api_key", "sk-admin")
+    monkeypatch.setattr(TenantMiddleware, "admin_api_key", "sk-admin")
     assert status() == status(Authorization="Bearer sk-x") == 401
     assert status(Authorization="Bearer sk-admin") == 200
 
@@ -193,7 +196,7 @@ def test_no_two_anonymous_requests_are_the_same_user() -> None:
 def test_shared_anonymous_requests_are_one_user() -> None:
     obj = GenerateReqInput(text=["x", "y"])
     obj.normalize_batch_and_arguments()
-    door.stamp(obj, options(tenant_anonymous="share"))
+    request_context.stamp(obj, options(tenant_anonymous="share"))
     assert obj.user_id == [SHARED_ANONYMOUS] * 2
     assert obj.cache_scope == [None] * 2
 
@@ -207,7 +210,7 @@ def test_stamp_refuses_a_list_that_does_not_fit() -> None:
 def test_with_the_feature_off_the_fields_are_ignored(junk: Any) -> None:
     obj = GenerateReqInput(text="x", user_id=junk, cache_scope=junk)
     obj.normalize_batch_and_arguments()
-    door.stamp(obj, options(enable_tenant_cache=False))
+    request_context.stamp(obj, options(enable_tenant_cache=False))
     assert obj.user_id is None
     assert obj.cache_scope is None
 
@@ -218,10 +221,10 @@ def test_stamp_takes_a_request_that_was_not_normalized(
     prompt: dict[str, Any], user: str | None
 ) -> None:
     obj = GenerateReqInput(**prompt, user_id=user)
-    door.stamp(obj, options())
+    request_context.stamp(obj, options())
     assert obj.user_id.startswith(user or "?")
     assert obj.cache_scope == (None if user else "none")
-    door.stamp(obj, options(enable_tenant_cache=False))
+    request_context.stamp(obj, options(enable_tenant_cache=False))
     assert (obj.user_id, obj.cache_scope) == (None, None)
 
 
@@ -230,20 +233,20 @@ def test_stamp_counts_the_prompts_of_a_batch_that_was_not_normalized(
     prompts: dict[str, Any],
 ) -> None:
     obj = GenerateReqInput(**prompts, user_id=["a", "b"])
-    door.stamp(obj, options())
+    request_context.stamp(obj, options())
     assert obj.user_id == ["a", "b"]
     with pytest.raises(IdentityError, match="user_id: 1 users for 2 prompts"):
-        door.stamp(GenerateReqInput(**prompts, user_id=["a"]), options())
+        request_context.stamp(GenerateReqInput(**prompts, user_id=["a"]), options())
 
 
 def test_stamp_takes_a_request_without_attributes() -> None:
     obj: Any = SimpleNamespace()
-    door.stamp(obj, options())
+    request_context.stamp(obj, options())
     assert obj.user_id.startswith("?")
-    door.stamp(obj, options(enable_tenant_cache=False))
+    request_context.stamp(obj, options(enable_tenant_cache=False))
     assert (obj.user_id, obj.cache_scope) == (None, None)
     with As("alice"):
-        door.stamp(obj, options())
+        request_context.stamp(obj, options())
     assert obj.user_id == "alice"
 
 
@@ -253,21 +256,23 @@ def test_stamp_takes_what_upstreams_tests_give_a_tokenizer_manager() -> None:
         for single in (True, False):
             obj = MagicMock(spec=GenerateReqInput)
             obj.is_single = single
-            door.stamp(obj, arguments)
+            request_context.stamp(obj, arguments)
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    gate = Gate(lambda user: Limits(tokens_per_minute=60_000))
-    monkeypatch.setattr(door.Door, "gate", gate)
-    return gate
+def limiter(monkeypatch: pytest.MonkeyPatch) -> RateLimiter:
+    limiter = RateLimiter(lambda user: Limits(tokens_per_minute=60_000))
+    monkeypatch.setattr(TenantMiddleware, "limiter", limiter)
+    return limiter
 
 
-def test_settle_takes_a_request_without_attributes(gate: Gate) -> None:
-    door.settle(True, SimpleNamespace(), {})
-    assert gate.standings[SHARED_ANONYMOUS].used == 0
-    door.settle(True, GenerateReqInput(text="x" * 400, user_id="alice"), {"finish_reason": None})
-    assert 90 < gate.standings["alice"].used <= 100
+def test_settle_takes_a_request_without_attributes(limiter: RateLimiter) -> None:
+    middleware.settle(True, SimpleNamespace(), {})
+    assert limiter.standings[SHARED_ANONYMOUS].used == 0
+    middleware.settle(
+        True, GenerateReqInput(text="x" * 400, user_id="alice"), {"finish_reason": None}
+    )
+    assert 90 < limiter.standings["alice"].used <= 100
 
 
 @dataclass
@@ -278,27 +283,27 @@ class As:
     token: Any = field(default=None, init=False)
 
     def __enter__(self) -> None:
-        self.token = door._asker.set(Asker(self.user))
+        self.token = request_context._identity.set(RequestIdentity(self.user))
 
     def __exit__(self, *_: object) -> None:
-        door._asker.reset(self.token)
+        request_context._identity.reset(self.token)
 
 
 @pytest.fixture
 def store() -> Any:
-    return door.OwnedStore()
+    return OwnedStore()
 
 
 def test_two_users_sessions_of_one_name_are_two() -> None:
     with As("alice"):
-        hers = door.own("S", options())
-        assert door.disown(hers, options()) == "S"
+        hers = request_context.own("S", options())
+        assert request_context.disown(hers, options()) == "S"
     with As("bob"):
-        assert door.own("S", options()) != hers
-        assert door.own(hers, options()) != hers
+        assert request_context.own("S", options()) != hers
+        assert request_context.own(hers, options()) != hers
     assert "alice" not in hers
     with As("alice"):
-        assert door.own("S", options(enable_tenant_cache=False)) == "S"
+        assert request_context.own("S", options(enable_tenant_cache=False)) == "S"
 
 
 def test_stored_responses_are_found_by_their_user_only(store: Any) -> None:
@@ -316,22 +321,22 @@ def test_stored_responses_are_found_by_their_user_only(store: Any) -> None:
 
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(door.OwnedStore, "most", door.MOST_STORED)
-    return door.OwnedStore()
+    monkeypatch.setattr(OwnedStore, "most", MOST_STORED)
+    return OwnedStore()
 
 
 def test_responses_of_users_who_are_gone_are_not_stored_for_ever(bounded: Any) -> None:
     for number in range(200_000):
         with As(f"u{number}"):
             bounded[f"resp_{number}"] = number
-    assert len(bounded) == len(bounded._ages) == len(bounded._of) == door.MOST_STORED
+    assert len(bounded) == len(bounded._ages) == len(bounded._of) == MOST_STORED
     with As("u0"):
         assert bounded.get("resp_0") is None
         with pytest.raises(ValueError, match=r"previous_response_id: .* not stored any more"):
             bounded["resp_0"]
     with As("u199999"):
         assert bounded.pop("resp_199999") == 199_999
-    assert len(bounded) == len(bounded._of) == door.MOST_STORED - 1
+    assert len(bounded) == len(bounded._of) == MOST_STORED - 1
 
 
 def test_one_users_responses_do_not_drive_out_others(bounded: Any) -> None:
@@ -359,9 +364,9 @@ def test_a_response_under_way_is_not_dropped(bounded: Any) -> None:
 
 
 def test_with_the_feature_off_all_is_stored(store: Any) -> None:
-    for number in range(2 * door.MOST_STORED):
+    for number in range(2 * MOST_STORED):
         store[number] = number
-    assert len(store) == 2 * door.MOST_STORED
+    assert len(store) == 2 * MOST_STORED
 
 
 def test_an_erased_users_stored_responses_are_gone(store: Any) -> None:
@@ -377,7 +382,7 @@ def test_an_erased_users_stored_responses_are_gone(store: Any) -> None:
 
 
 def test_a_request_that_was_under_way_when_its_user_was_erased_stores_nothing(app: FastAPI) -> None:
-    store = door.OwnedStore()
+    store = OwnedStore()
     entered, erased = asyncio.Event(), asyncio.Event()
 
     @app.post("/slow")
@@ -397,10 +402,10 @@ def test_a_request_that_was_under_way_when_its_user_was_erased_stores_nothing(ap
         ) as client:
             late = asyncio.create_task(client.post("/slow", json={"user_id": "alice"}))
             await entered.wait()
-            door.forget_requests("alice")
+            request_context.forget_requests("alice")
             erased.set()
             await late
             return (await client.post("/stored", json={"user_id": "alice"})).json()
 
     assert run(play()) == ["resp_2"]
-    assert not door._owners
+    assert not request_context._owners

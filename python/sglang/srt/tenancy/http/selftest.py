@@ -2,7 +2,7 @@
 
 Isolation that silently stopped working is the classic failure of this feature: a field
 dropped on the way, and everything is shared again. So two synthetic users send real
-requests through the real door, in this process, without a socket.
+requests through the real middleware, in this process, without a socket.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from sglang.srt.tenancy.door import logger, own_headers
+from sglang.srt.tenancy.http.identity import headers_of_the_server_itself
+from sglang.srt.tenancy.http.log import logger
 from sglang.srt.tenancy.messages import Erase, Refused
 from sglang.srt.tenancy.plane import plane_of
 from sglang.srt.utils import kill_process_tree
@@ -65,9 +66,9 @@ async def prove(app: FastAPI) -> list[str]:
         raise SelfTestError("the engine is not there yet")
     manager = state.tokenizer_manager
     args = manager.server_args
-    doors = ["/generate"] if args.skip_tokenizer_init else ["/generate", "/v1/completions"]
+    endpoints = ["/generate"] if args.skip_tokenizer_init else ["/generate", "/v1/completions"]
     transport = httpx.ASGITransport(app=app)
-    headers = own_headers(args)
+    headers = headers_of_the_server_itself()
     if args.api_key:
         headers["Authorization"] = f"Bearer {args.api_key}"
     async with httpx.AsyncClient(
@@ -78,12 +79,12 @@ async def prove(app: FastAPI) -> list[str]:
     ) as client:
         checks = []
         for rank in range(args.dp_size):
-            for door in doors:
+            for endpoint in endpoints:
                 probe = _Probe(client, manager, rank if args.dp_size > 1 else None)
-                await probe.run(door, strangers_share=args.tenant_mode == "shared")
+                await probe.run(endpoint, strangers_share=args.tenant_mode == "shared")
                 if args.tenant_mode != "shared":
                     await _erase(app, probe.owner, probe.stranger)
-                where = f"{door} rank {rank}" if args.dp_size > 1 else door
+                where = f"{endpoint} rank {rank}" if args.dp_size > 1 else endpoint
                 checks.append(f"{where}: own prefix hit, stranger's {probe.verdict}")
         return checks
 
@@ -110,48 +111,48 @@ class _Probe:
         self.owner, self.stranger = (f"selftest:{secrets.token_hex(8)}" for _ in range(2))
         self.verdict = ""
 
-    async def run(self, door: str, *, strangers_share: bool) -> None:
-        await self._send(door, self.owner)
+    async def run(self, endpoint: str, *, strangers_share: bool) -> None:
+        await self._send(endpoint, self.owner)
         seen = await self._cached(self.stranger)
         if seen >= _CHANCE and not strangers_share:
             raise SelfTestError(
-                f"{door}: a second user was served {seen} cached tokens of the first user's prompt"
+                f"{endpoint}: a second user was served {seen} cached tokens of the first's prompt"
             )
         if seen < _CHANCE and strangers_share:
-            raise SelfTestError(f"{door}: a shared prefix was not found by a second user")
-        await self._own_hit(door)
+            raise SelfTestError(f"{endpoint}: a shared prefix was not found by a second user")
+        await self._own_hit(endpoint)
         self.verdict = "shared" if strangers_share else "unseen"
 
-    async def _own_hit(self, door: str) -> None:
+    async def _own_hit(self, endpoint: str) -> None:
         for _ in range(_OWN_HIT_TRIES):
             if await self._cached(self.owner) >= _CHANCE:
                 return
-            await self._send(door, self.owner)
-        raise SelfTestError(f"{door}: a user's own prefix was not found again")
+            await self._send(endpoint, self.owner)
+        raise SelfTestError(f"{endpoint}: a user's own prefix was not found again")
 
     async def _cached(self, user: str, **fields: Any) -> int:
         """Tokens of the prompt that this user gets from the cache."""
         reply = await self._send("/generate", user, **fields)
         return int(reply["meta_info"]["cached_tokens"])
 
-    async def _send(self, door: str, user: str, **fields: Any) -> dict[str, Any]:
+    async def _send(self, endpoint: str, user: str, **fields: Any) -> dict[str, Any]:
         body: dict[str, Any] = {"user_id": user, **fields}
-        if door == "/generate":
+        if endpoint == "/generate":
             body |= {"input_ids": self.prompt, "sampling_params": {"max_new_tokens": 1}}
         else:
             body |= {"model": self.model, "prompt": self.prompt, "max_tokens": 1}
         headers = {}
         if self.rank is not None:
             headers["X-Data-Parallel-Rank"] = str(self.rank)
-            if door == "/generate":
+            if endpoint == "/generate":
                 body["routed_dp_rank"] = self.rank
         try:
             response = await asyncio.wait_for(
-                self.client.post(door, json=body, headers=headers), _TIMEOUT
+                self.client.post(endpoint, json=body, headers=headers), _TIMEOUT
             )
         except asyncio.TimeoutError:
-            raise SelfTestError(f"{door}: no answer in {_TIMEOUT:.0f} s") from None
+            raise SelfTestError(f"{endpoint}: no answer in {_TIMEOUT:.0f} s") from None
         if response.status_code != 200:
-            raise SelfTestError(f"{door}: {response.status_code} {response.text[:200]}")
+            raise SelfTestError(f"{endpoint}: {response.status_code} {response.text[:200]}")
         reply: dict[str, Any] = response.json()
         return reply

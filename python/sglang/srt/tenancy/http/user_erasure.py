@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy import door
 from sglang.srt.tenancy.detect import service as detector
+from sglang.srt.tenancy.http.log import logger
+from sglang.srt.tenancy.http.request_context import forget_requests
 from sglang.srt.tenancy.user_id import digest
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-logger = logging.getLogger("sglang.srt.entrypoints.http_server")
 
 
 def forget(app: FastAPI, user: str) -> None:
@@ -21,7 +19,7 @@ def forget(app: FastAPI, user: str) -> None:
     Requests that are under way go on, and store nothing. Background responses are cancelled:
     nobody could fetch them any more.
     """
-    door.forget_requests(user)
+    forget_requests(user)
     prompts = detector.forget(user)
     responses = 0
     serving: Any = getattr(app.state, "openai_serving_responses", None)

@@ -1,0 +1,239 @@
+"""Limit how much each user has running, waiting and spent, counted per HTTP process.
+
+Each process grants its share of a limit, rounded up. Time is looked at here only: no decision
+of the scheduler depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from sglang.srt.tenancy.limits import Limits
+from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
+
+# Bytes of a prompt to a token, for the first estimate.
+BYTES_PER_TOKEN = 4
+# Users looked at, whether there is still something to remember of them, for each who enters.
+# More than one, so that they are forgotten faster than they come.
+LOOKED_AT = 2
+
+
+class LimitExceeded(IdentityError):
+    """429. ``retry_after``: whole seconds after which it is worth to ask again."""
+
+    def __init__(self, limit: str, message: str, retry_after: float = 1.0):
+        self.retry_after = max(1, math.ceil(retry_after))
+        super().__init__(429, limit, f"{limit}: {message}; retry in {self.retry_after} s")
+
+
+@dataclass(slots=True)
+class Standing:
+    """What one user has going on. ``used``: tokens charged and not yet worn off."""
+
+    running: int = 0
+    waiters: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
+    used: float = 0.0
+    as_of: float = 0.0
+
+    @property
+    def idle(self) -> bool:
+        return not (self.running or self.waiters or self.used)
+
+    @property
+    def queued(self) -> int:
+        return sum(prompts for prompts, _ in self.waiters)
+
+
+@dataclass(slots=True)
+class Permit:
+    """What one HTTP request was let in with."""
+
+    prompts: Counter[str]
+    tokens: dict[str, float]
+    open: bool = True
+
+
+class RateLimiter:
+    """Counts all users of one HTTP process. ``limits_of``: a user's, as they are now."""
+
+    def __init__(
+        self,
+        limits_of: Callable[[str], Limits],
+        processes: int = 1,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self.limits_of = limits_of
+        self.processes = processes
+        self.now = now
+        # Of users with something to remember, and some others. The first was not looked at for
+        # longest.
+        self.standings: OrderedDict[str, Standing] = OrderedDict()
+
+    async def enter(self, prompts: Mapping[str | None, int], tokens: float) -> Permit:
+        """Let a request in, at once or when its turn comes.
+
+        ``prompts``: how many of each user; ``tokens``: what one of them is estimated to hold.
+        Raises LimitExceeded, and IdentityError 400 for what could never be let in. Cancelling
+        it leaves nothing behind.
+        """
+        asked: Counter[str] = Counter()
+        for user, count in prompts.items():
+            asked[user or SHARED_ANONYMOUS] += count
+        self._look_around(LOOKED_AT * len(asked))
+        try:
+            for user, count in asked.items():
+                self._check(user, count, alone=len(asked) == 1)
+        except IdentityError:
+            for user in asked:
+                self._forget_if_idle(user)
+            raise
+        for user, count in asked.items():
+            await self._take(user, count)
+        charged = {user: count * tokens for user, count in asked.items()}
+        for user, amount in charged.items():
+            self.spend(user, amount)
+        return Permit(asked, charged)
+
+    def leave(self, permit: Permit) -> None:
+        """The request is over; what it really used is spent when the engine tells."""
+        if not permit.open:
+            return
+        permit.open = False
+        for user, count in permit.prompts.items():
+            self._give_back(user, count)
+            self.spend(user, -permit.tokens[user])
+            self._forget_if_idle(user)
+
+    def spend(self, user: str | None, tokens: float) -> None:
+        """Charge (or, below 0, give back) tokens. They wear off at the rate of the limit."""
+        user = user or SHARED_ANONYMOUS
+        if self._limits(user).tokens_per_minute is not None:
+            standing = self._standing(user)
+            self._wear_off(user, standing)
+            standing.used = max(0.0, standing.used + tokens)
+
+    def _limits(self, user: str) -> Limits:
+        return self.limits_of(user).share(self.processes)
+
+    def _standing(self, user: str) -> Standing:
+        standing = self.standings.get(user)
+        if standing is None:
+            standing = self.standings[user] = Standing(as_of=self.now())
+        return standing
+
+    def _check(self, user: str, count: int, *, alone: bool) -> None:
+        limits, standing = self._limits(user), self._standing(user)
+        most = limits.max_running
+        if most is not None and count > most:
+            raise IdentityError(
+                400, "max_running", f"max_running: {count} prompts at once, {most} are allowed"
+            )
+        allowed = limits.tokens_per_minute
+        if allowed is not None:
+            self._wear_off(user, standing)
+            if standing.used >= allowed:
+                wait = (standing.used - allowed) * 60 / allowed
+                raise LimitExceeded("tokens_per_minute", f"{allowed} are used up", wait)
+        if most is None or (standing.running + count <= most and not standing.waiters):
+            return
+        if not alone:  # nobody waits for two users at once: they could wait for each other
+            raise LimitExceeded("max_running", f"{most} prompts are running")
+        room = limits.max_queued
+        if room is not None and standing.queued + count > room:
+            raise LimitExceeded("max_queued", f"{most} prompts are running and {room} waiting")
+
+    async def _take(self, user: str, count: int) -> None:
+        standing, most = self._standing(user), self._limits(user).max_running
+        if most is None or (standing.running + count <= most and not standing.waiters):
+            standing.running += count
+            return
+        turn = asyncio.get_running_loop().create_future()
+        standing.waiters.append((count, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # the turn came while the client went
+                self._give_back(user, count)
+            elif (count, turn) in standing.waiters:
+                standing.waiters.remove((count, turn))
+                self._call_next(user, standing)
+            self._forget_if_idle(user)
+            raise
+
+    def _give_back(self, user: str, count: int) -> None:
+        standing = self._standing(user)
+        standing.running -= count
+        self._call_next(user, standing)
+
+    def _call_next(self, user: str, standing: Standing) -> None:
+        most = self._limits(user).max_running
+        while standing.waiters:
+            count, turn = standing.waiters[0]
+            if most is not None and standing.running + count > most:
+                return
+            standing.waiters.popleft()
+            if not turn.done():
+                standing.running += count
+                turn.set_result(None)
+
+    def _wear_off(self, user: str, standing: Standing) -> None:
+        now, allowed = self.now(), self._limits(user).tokens_per_minute or math.inf
+        standing.used = max(0.0, standing.used - (now - standing.as_of) * allowed / 60)
+        standing.as_of = now
+
+    def _look_around(self, users: int) -> None:
+        """Forget those whose tokens have worn off since they were looked at."""
+        for user in list(islice(self.standings, users)):
+            self._wear_off(user, self.standings[user])
+            self.standings.move_to_end(user)
+            self._forget_if_idle(user)
+
+    def _forget_if_idle(self, user: str) -> None:
+        standing = self.standings.get(user)
+        if standing is not None and standing.idle:
+            del self.standings[user]
+
+
+def estimated_tokens(body: Mapping[str, Any], prompts: int) -> float:
+    """Tokens of one of a body's prompts, from the length of what it holds: never exact."""
+    ids = body.get("input_ids") or body.get("prompt")
+    if isinstance(ids, list) and ids and isinstance(ids[0], int):
+        return len(ids)
+    held = (body.get(name) for name in _PROMPT_FIELDS)
+    return sum(map(_weight, held)) / max(1, prompts)
+
+
+_PROMPT_FIELDS = (
+    "input_ids",
+    "text",
+    "prompt",
+    "messages",
+    "input",
+    "instructions",
+    "tools",
+    "system",
+)
+
+
+def _weight(value: Any) -> float:
+    """Of text its bytes by BYTES_PER_TOKEN, of a number one token, of a list all in it."""
+    stack, total = [value], 0.0
+    while stack:
+        part = stack.pop()
+        if isinstance(part, str):
+            total += len(part.encode("utf-8", "replace")) / BYTES_PER_TOKEN
+        elif isinstance(part, list):
+            stack.extend(part)
+        elif isinstance(part, dict):
+            # A picture in a data URL is no text.
+            stack.extend(v for k, v in part.items() if k not in ("image_url", "audio_url"))
+        elif isinstance(part, (int, float)):
+            total += 1
+    return total

@@ -1,0 +1,148 @@
+"""Keep who asks in a context variable, and stamp it on the engine's requests.
+
+Streaming and background tasks inherit the variable, so no handler has to carry the identity and
+none can drop it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
+from sglang.srt.tenancy.http.identity import RequestIdentity
+from sglang.srt.tenancy.http.prompt_count import (
+    PROMPT_FIELDS,
+    check_user_count,
+    count_prompts,
+    is_batch,
+)
+from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError, digest, fresh_anonymous
+
+if TYPE_CHECKING:
+    from sglang.srt.tenancy.options import TenantOptions
+
+
+class RequestOwner:
+    """Whom one HTTP request's stored state belongs to, until the user is erased."""
+
+    __slots__ = ("__weakref__", "erased", "name")
+
+    def __init__(self, name: str):
+        self.name = name
+        self.erased = False
+
+
+_identity: contextvars.ContextVar[RequestIdentity | None] = contextvars.ContextVar(
+    "identity", default=None
+)
+_owner: contextvars.ContextVar[RequestOwner | None] = contextvars.ContextVar("owner", default=None)
+# Of the requests under way, their background tasks included: these hold the context.
+_owners: weakref.WeakSet[RequestOwner] = weakref.WeakSet()
+
+
+def set_identity(identity: RequestIdentity) -> None:
+    """Make this the identity of everything that the current request starts."""
+    _identity.set(identity)
+    owner = RequestOwner(identity.owner)
+    _owner.set(owner)
+    _owners.add(owner)
+
+
+def current_identity() -> RequestIdentity | None:
+    """Who asks, or None outside of a request that the middleware has resolved."""
+    return _identity.get()
+
+
+def current_owner() -> RequestOwner | None:
+    return _owner.get()
+
+
+def stamp(obj: GenerateReqInput | EmbeddingReqInput, options: TenantOptions) -> None:
+    """Write the request's identity on what goes to the engine: one user, or one per prompt.
+
+    Requests from inside the process (engine API, health check) carry their own word or
+    none. Raises IdentityError 400 where a list of users does not fit the prompts. What
+    normalizing has not set yet is taken from the prompts.
+    """
+    if isinstance(obj, EmbeddingReqInput):
+        return  # a model that takes these does not start with the tenant cache
+    if not _is_on(options):
+        obj.user_id = obj.cache_scope = None
+        return
+    said = RequestIdentity(getattr(obj, "user_id", None), getattr(obj, "cache_scope", None))
+    identity = _identity.get() or said
+    prompts, single, samples = _shape(obj)
+    users = identity.user_ids
+    if not isinstance(users, (tuple, list)):
+        users = (users,) * prompts
+    else:
+        check_user_count(users, prompts)
+    stamps = [_stamp_of(user, identity.cache_scope, options) for user in users]
+    if single:
+        obj.user_id, obj.cache_scope = stamps[0]
+    else:
+        obj.user_id = [user for user, _ in stamps] * samples
+        obj.cache_scope = [scope for _, scope in stamps] * samples
+    _own_session(obj, users, options)
+
+
+def _is_on(options: TenantOptions) -> bool:
+    """Upstream's own tests give arguments that hold only what they are about."""
+    return bool(getattr(options, "enable_tenant_cache", False))
+
+
+def _shape(obj: GenerateReqInput) -> tuple[int, bool, int]:
+    """How many prompts, whether it is one that is no batch, and answers to each."""
+    held = {name: getattr(obj, name, None) for name in PROMPT_FIELDS}
+    batched = any(is_batch(value) for value in held.values())
+    return (
+        getattr(obj, "batch_size", count_prompts(held)),
+        getattr(obj, "is_single", not batched),
+        getattr(obj, "parallel_sample_num", 1),
+    )
+
+
+def _own_session(
+    obj: GenerateReqInput, users: Sequence[str | None], options: TenantOptions
+) -> None:
+    session = getattr(obj, "session_params", None)
+    if isinstance(session, dict) and session.get("id"):
+        if len(set(users)) > 1:
+            raise IdentityError(400, "user_id", "user_id: a session belongs to one user")
+        obj.session_params = {**session, "id": own(session["id"], options)}
+
+
+def _stamp_of(
+    user: str | None, scope: str | None, options: TenantOptions
+) -> tuple[str, str | None]:
+    """The user and scope that the scheduler sees. Isolated anonymous work is never kept."""
+    if user is not None:
+        return user, scope
+    if options.tenant_anonymous == "share":
+        return SHARED_ANONYMOUS, scope
+    return fresh_anonymous(), "none"
+
+
+def own(name: str, options: TenantOptions) -> str:
+    """A session's name inside the server: two users' sessions of one name are two sessions."""
+    identity = _identity.get()
+    if not _is_on(options) or identity is None:
+        return name
+    return f"{digest(identity.owner)}.{name}"
+
+
+def disown(name: str | None, options: TenantOptions) -> str | None:
+    """The name that the user gave, from what ``own`` made of it."""
+    if name is None or not _is_on(options) or _identity.get() is None:
+        return name
+    return name.partition(".")[2]
+
+
+def forget_requests(user: str) -> None:
+    """Have the requests of a user that are under way in this process store nothing."""
+    for owner in list(_owners):
+        if owner.name == user:
+            owner.erased = True

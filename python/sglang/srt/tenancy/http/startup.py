@@ -1,0 +1,76 @@
+"""Start the HTTP side: middleware, endpoints, config, and the proof that isolation holds."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sglang.srt.tenancy.config import TenantConfig
+from sglang.srt.tenancy.http.identity import Resolver, headers_of_the_server_itself
+from sglang.srt.tenancy.http.log import logger
+from sglang.srt.tenancy.http.middleware import TenantMiddleware
+from sglang.srt.tenancy.http.rate_limiter import RateLimiter
+from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from sglang.srt.tenancy.options import TenantOptions
+
+
+def install(app: FastAPI) -> None:
+    """Put the middleware around the handlers. To be called before any other one is added."""
+    app.add_middleware(TenantMiddleware, routes=app)
+
+
+def own_headers(options: TenantOptions) -> dict[str, str]:
+    """The headers by which the server's own warm-up passes the middleware."""
+    return headers_of_the_server_itself() if options.enable_tenant_cache else {}
+
+
+async def start(app: FastAPI, options: TenantOptions) -> None:
+    """Start resolving identities, then prove that isolation holds. In each HTTP process.
+
+    Raises SelfTestError where it does not: the server must not start.
+    """
+    if not options.enable_tenant_cache:
+        return
+    config = TenantConfig.load(options.tenant_config) if options.tenant_config else TenantConfig()
+    resolver = Resolver(config, options.tenant_header, options.tenant_anonymous)
+    TenantMiddleware.resolver = resolver
+    OwnedStore.most = MOST_STORED
+    TenantMiddleware.limiter = RateLimiter(
+        lambda user: resolver.config.limits_of(user), getattr(options, "tokenizer_worker_num", 1)
+    )
+    TenantMiddleware.admin_api_key = getattr(options, "admin_api_key", None)
+    # Imported here: with the feature off, the server has no endpoint more than upstream.
+    from sglang.srt.entrypoints.http_server import get_global_state
+    from sglang.srt.tenancy.detect import service as detector
+    from sglang.srt.tenancy.http import ticker
+    from sglang.srt.tenancy.http.access_log import hide_users
+    from sglang.srt.tenancy.http.admin_api import add_routes
+    from sglang.srt.tenancy.http.config_reload import Reloader
+    from sglang.srt.tenancy.http.selftest import prove_at_startup, server_stops_on_failure
+    from sglang.srt.tenancy.http.user_erasure import forget
+    from sglang.srt.tenancy.plane import plane_of
+
+    hide_users()
+    add_routes(app)
+    plane = plane_of(app)
+    plane.on_user_erased = partial(forget, app)
+    if options.tenant_config:
+        path = options.tenant_config
+        reloader = Reloader(resolver, path, plane.configure)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.hangup)
+    if not config.has_keys and not options.tenant_header:
+        logger.warning(
+            "Tenant identities come only from request bodies: whoever can reach this server can "
+            "name any user. Bind them with --tenant-config or --tenant-header."
+        )
+    with server_stops_on_failure(app, "Public prefixes not published"):
+        await plane.configure(config)
+    ticker.start(plane, options)
+    await prove_at_startup(app, options)
+    await detector.start(plane, get_global_state().tokenizer_manager, options)
