@@ -71,6 +71,7 @@ lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python patches/series.py verify
 
 clean: ## Remove everything that was made here
