@@ -90,11 +90,11 @@ def test_merged_copies_wait_for_the_batch_that_reads_them() -> None:
     reader = on.new_task("ann", COMMON + own("ann", 40), chunk=8)
     assert on.admit(reader)
     read = set((on.row(reader)[: len(COMMON) : PAGE] // PAGE).tolist())
-    serve(on, "ben", COMMON)  # becomes public; ann's copy is displaced, and her request reads it
+    serve(on, "ben", COMMON)  # public: ann's copy is freed logically, and her request reads it
     on.launch()
     on.step(reader)  # moves to the public copy: the last lock goes
     on.check()
-    assert on.cache.displaced_tokens() == len(COMMON)
+    assert on.cache.logically_freed_tokens() == len(COMMON)
     assert read.isdisjoint(free_pages(on))
     on.processed()
     on.launch()

@@ -12,7 +12,7 @@ from support.trees import start_group
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.node import DISPLACED, Node, walk
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node, walk
 from sglang.srt.tenancy.cache.verdicts import Judged
 from sglang.srt.tenancy.ownership import namespace
 
@@ -73,14 +73,14 @@ def test_requests_run_on_over_the_promotion_of_what_they_read(host: bool) -> Non
     serve(on, "ben", COMMON + own("ben"))
     on.land(99, 99)
     assert on.cache.counts["logical_frees"] > 0
-    assert on.cache.displaced_tokens() == 40
+    assert on.cache.logically_freed_tokens() == 40
     for _ in range(6):
         on.step(task, 2)  # check() compares the bytes in the request's row
         on.check()
     on.finish(task)
     on.land(99, 99)
     on.check()
-    assert on.cache.displaced_tokens() == 0
+    assert on.cache.logically_freed_tokens() == 0
     assert on.allocator.available_size() < before
     assert holders(on)[""] == 40
     on.drain()
@@ -110,10 +110,10 @@ def test_chunks_go_on_when_what_they_read_is_merged_away() -> None:
     task = on.new_task("ann", COMMON + own("ann", 40), chunk=8)
     assert on.admit(task)
     serve(on, "ben", COMMON)
-    assert on.cache.displaced_tokens() == 40
+    assert on.cache.logically_freed_tokens() == 40
     on.step(task)
     on.check()
-    assert on.cache.displaced_tokens() == 0
+    assert on.cache.logically_freed_tokens() == 0
     while not task.decoding:
         on.step(task)
         on.check()
@@ -321,7 +321,7 @@ def test_a_request_is_not_counted_on_nodes_that_left_the_tree() -> None:
         assert on.admit(task)
     while not on.cache.counts.get("demotions"):
         serve(on, "ben", COMMON + own("ben"))
-    assert on.cache.displaced_tokens() > 0
+    assert on.cache.logically_freed_tokens() > 0
     for task in tasks:
         while not task.decoding:
             on.step(task)
@@ -474,7 +474,7 @@ def test_a_user_is_erased_while_a_request_of_theirs_runs(host: bool) -> None:
     on.check()
     assert found(on, "ann") == [0]
     assert on.find("ben", own("ben")) == 12
-    assert on.cache.displaced_tokens() == 0
+    assert on.cache.logically_freed_tokens() == 0
     on.drain()
 
 
@@ -573,7 +573,7 @@ def test_pages_fetched_for_a_node_that_was_merged_away_are_dropped() -> None:
     serve(on, "ben", COMMON[:20])
     on.land(99, 99)
     assert holders(on) == {"": 20}
-    assert anchor.state & DISPLACED
+    assert anchor.state & LOGICALLY_FREED
     before = host.available_size()
     assert fetched(on, anchor, "ann", COMMON[20:]) == 20
     assert host.available_size() >= before

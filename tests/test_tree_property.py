@@ -70,7 +70,7 @@ def test_the_model_notices_a_leak() -> None:
     task = engine.new_task("ann", array("q", [1] * 8))
     assert engine.admit(task)
     engine.step(task)
-    model.insert("ben", None, array("q", [1] * 8), confined=False)
+    model.insert("ben", None, array("q", [1] * 8), no_promote=False)
     with pytest.raises(ModelError, match="ann"):
         model.compare(engine.pages(), evicted=True)
 

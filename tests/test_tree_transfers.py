@@ -12,7 +12,7 @@ from support.trees import start_group
 
 from sglang.srt.managers import cache_controller
 from sglang.srt.tenancy.cache import storage
-from sglang.srt.tenancy.cache.node import DISPLACED, Node, walk
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node, walk
 from sglang.srt.tenancy.cache.quota import CacheShares
 
 PAGE = 4
@@ -190,7 +190,7 @@ def test_what_takes_over_a_copy_on_its_way_is_stored_and_announced_once() -> Non
     on.cache._record_store_event = lambda node, medium=None: announced.append(node)
     settle(on)
     assert announced
-    assert all(not node.state & DISPLACED for node in announced)
+    assert all(not node.state & LOGICALLY_FREED for node in announced)
     assert on.storage is not None
     assert len(on.storage.pages()) >= len(COMMON) // PAGE - 1
     only_stored(on)

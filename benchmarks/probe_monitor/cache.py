@@ -11,7 +11,7 @@ from fair_service.device import Device
 from fair_service.engine import Engine
 from fair_service.record import Ask
 
-from sglang.srt.tenancy.cache.node import DISPLACED, REGISTERED, Node
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, REGISTERED, Node
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
 from sglang.srt.tenancy.options import TenantOptions
 
@@ -53,7 +53,7 @@ class Watched(TenantRadixCache):
     def _demote_probed(self, last: Node) -> None:
         node = last
         while node.parent is not None:
-            if not node.owner and not node.state & (REGISTERED | DISPLACED):
+            if not node.owner and not node.state & (REGISTERED | LOGICALLY_FREED):
                 hits, users = node.hit_cur + node.hit_pre, node.u_cnt_l + node.u_pre
                 self.seen[node.id].append(Sight(self.clock.admitted, hits, users))
             node = node.parent

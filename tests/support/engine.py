@@ -507,7 +507,7 @@ class Engine:
         assert self.allocator.available_size() == self.setting.device_tokens
         assert self.cache.device_order.sizes == {}
         assert self.cache.evictable_size() == self.cache.protected_size() == 0
-        assert not self.cache.displaced_tokens()
+        assert not self.cache.logically_freed_tokens()
         assert not self.cache.root_node.children
         if self.setting.host:
             host = self.cache.cache_controller.mem_pool_host

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sglang.srt.tenancy.cache.node import CONFINED, HARMLESS, Node
+from sglang.srt.tenancy.cache.node import NO_PROMOTE, SCANNED_CLEAN, Node
 from sglang.srt.tenancy.user_id import account_name
 from support.engine import Seen, Setting
 
@@ -44,7 +44,7 @@ class Holding:
     """One owner's private copy of a page."""
 
     epoch: int
-    confined: bool
+    no_promote: bool
     harmless: bool = False  # a detector has said so
     cur: Range = field(default_factory=Range)
     pre: Range = field(default_factory=Range)
@@ -128,7 +128,7 @@ class Model:
 
     # What a request does
 
-    def insert(self, user: str, plain: str | None, tokens: array[int], *, confined: bool) -> None:
+    def insert(self, user: str, plain: str | None, tokens: array[int], *, no_promote: bool) -> None:
         """The whole pages of ``tokens`` are in the tree from now on."""
         shared = self.setting.mode == "shared"
         for _, place in self._path(plain, tokens):
@@ -139,8 +139,8 @@ class Model:
                 self.was_public.add(place)
                 page.public = page.public or Public({OTHERS}, False, True, 0)
             elif page.public is None:
-                mine = page.owners.setdefault(user, Holding(self.epoch, confined))
-                mine.confined &= confined
+                mine = page.owners.setdefault(user, Holding(self.epoch, no_promote))
+                mine.no_promote &= no_promote
 
     def count(
         self, user: str, plain: str | None, tokens: array[int], counted: int | None, least: int
@@ -177,7 +177,7 @@ class Model:
             start += 1
         own = []
         for place in path[start:]:
-            if self.pages[place].owners[user].confined:
+            if self.pages[place].owners[user].no_promote:
                 break
             own.append(place)
         registered = min(self.covered(tokens) // self.page - start, len(own))
@@ -209,7 +209,7 @@ class Model:
                 break
             for owner, holding in self.pages[place].owners.items():
                 recent = holding.epoch >= self.epoch - 1
-                if lengths.get(owner, 0) == index and recent and not holding.confined:
+                if lengths.get(owner, 0) == index and recent and not holding.no_promote:
                     lengths[owner] = index + 1
         ranking = sorted(lengths.values(), reverse=True)
         enough = self.setting.public_users
@@ -398,7 +398,7 @@ class Model:
             return False
         if seen is None and public.candidates != {owner}:
             return False
-        harmless = seen is not None and bool(seen.owners[owner].state & HARMLESS)
+        harmless = seen is not None and bool(seen.owners[owner].state & SCANNED_CLEAN)
         page.owners = {owner: Holding(public.epoch, False, harmless, public.cur, public.pre)}
         page.public = None
         return True
@@ -425,8 +425,8 @@ class Model:
                 page.owners = {
                     owner: Holding(
                         node.epoch,
-                        bool(node.state & CONFINED),
-                        bool(node.state & HARMLESS),
+                        bool(node.state & NO_PROMOTE),
+                        bool(node.state & SCANNED_CLEAN),
                         Range(0, node.hit_cur),
                         Range(0, 99),
                     )
@@ -450,7 +450,7 @@ class Model:
         self, place: Place, holding: Holding, node: Node, *, evicted: bool
     ) -> None:
         """Only what was judged is taken for harmless; eviction forgets."""
-        harmless = bool(node.state & HARMLESS)
+        harmless = bool(node.state & SCANNED_CLEAN)
         if harmless and place not in self.judged:
             raise ModelError("a page is taken for harmless that nobody has judged")
         forgotten = holding.harmless and (evicted or self._follows_sensitive(place))

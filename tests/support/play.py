@@ -477,7 +477,7 @@ class Play:
         if not may_insert and not kept_out:
             raise ModelError("a request that lost sight of its prefix must keep out")
         if not kept_out:
-            model.insert(task.user, task.plain, tokens, confined=stays_private(req))
+            model.insert(task.user, task.plain, tokens, no_promote=stays_private(req))
         model.count(task.user, task.plain, tokens, counted, int(not task.returned))
         if not kept_out and not stays_private(req):
             model.promote(task.user, task.plain, tokens)

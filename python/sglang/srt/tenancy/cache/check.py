@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sglang.srt.tenancy.cache.node import DISPLACED, PUBLIC, Node, walk
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, PUBLIC, Node, walk
 from sglang.srt.tenancy.cache.order import EvictionOrder
 from sglang.srt.tenancy.cache.sharing import Sharing
 
@@ -14,7 +14,7 @@ class Checked(Sharing):
         """Raise AssertionError where an invariant of the design does not hold."""
         self._check_sharing()
         self.owner_index.check(self.root_node)
-        slots = self._check_displaced()
+        slots = self._check_logically_freed()
         sizes: dict[str, int] = {}
         evictable = protected = 0
         for node in walk(self.root_node):
@@ -36,7 +36,7 @@ class Checked(Sharing):
     def _check_node(self, node: Node) -> None:
         parent = node.parent
         assert parent is not None
-        assert not node.state & DISPLACED
+        assert not node.state & LOGICALLY_FREED
         assert len(node.key)
         assert len(node.key) % self.page_size == 0
         children = list(node.children.values())

@@ -41,7 +41,7 @@ class Erasing(Requests):
         nodes = [node for top in tops for node in (top, *walk(top))]
         storage, not_reached = self._erase_stored(user, nodes)
         for top in tops:
-            self._displace_subtree(top)
+            self._free_subtree_logically(top)
         self._forget_owner(user)
         self.count("erasures")
         return Erased(device, host, storage, not_reached)

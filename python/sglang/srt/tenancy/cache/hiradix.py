@@ -12,7 +12,7 @@ from sglang.srt.mem_cache.events import StorageMedium
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.check import Checked
 from sglang.srt.tenancy.cache.deferred_free import HostFrees
-from sglang.srt.tenancy.cache.node import DISPLACED, QUEUED_HOST, Node, walk
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, QUEUED_HOST, Node, walk
 from sglang.srt.tenancy.cache.order import EvictionOrder
 from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.storage_erasure import StorageErasing
@@ -26,7 +26,7 @@ class TenantHiRadixCache(Checked, StorageErasing):
     """Upstream's ``HiRadixCache`` with owners: its transfers, our tree.
 
     On the host the same holds as on the device: nodes are counted for their owner, evicted by
-    share, and a displaced node keeps its host slots until no transfer reads them.
+    share, and a logically freed node keeps its host slots until no transfer reads them.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class TenantHiRadixCache(Checked, StorageErasing):
         for node in nodes:
             if node.write_through_pending_id == ack_id:
                 node.write_through_pending_id = None
-            if node.state & DISPLACED:
+            if node.state & LOGICALLY_FREED:
                 continue
             self._record_store_event(node, medium=StorageMedium.CPU)
             if self.enable_storage:
@@ -207,17 +207,17 @@ class TenantHiRadixCache(Checked, StorageErasing):
         self._update_host_leaf_status(parent)
         return evicted
 
-    # Displaced nodes, and nodes that change hands
+    # Logically freed nodes, and nodes that change hands
 
     def _leave_sizes(self, node: Node) -> None:
         super()._leave_sizes(node)
         self.evictable_host_leaves.discard(node)
         self._uncount_host(node)
 
-    def _displace(self, node: Node) -> None:
+    def _free_logically(self, node: Node) -> None:
         parent = node.parent
         assert parent is not None
-        super()._displace(node)
+        super()._free_logically(node)
         if node.host_value is not None:
             # Requests read the device only: these need not wait for their locks.
             self.host_frees.add(node.host_value)

@@ -103,7 +103,7 @@ class IdleExpiry(Erasing):
             freed += sum(node.device_held for node in nodes)
             self._erase_stored(owner, nodes)
             for node in nodes:
-                self._displace(node)
+                self._free_logically(node)
             if not self.owner_index.tops(owner):
                 self._forget_owner(owner)
                 last_use.drop(owner)

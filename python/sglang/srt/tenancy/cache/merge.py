@@ -5,21 +5,21 @@ from __future__ import annotations
 import torch
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.displace import Displacing
-from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, HARMLESS, JOINED, Node
+from sglang.srt.tenancy.cache.logical_free import LogicalFree
+from sglang.srt.tenancy.cache.node import JOINED, LOGICALLY_FREED, NO_PROMOTE, SCANNED_CLEAN, Node
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
 
 
-class Merging(Displacing):
+class Merging(LogicalFree):
     """Design: "Private-subtree merging"."""
 
-    def _merge_into_public(self, rival: Node) -> None:
+    def _merge_into_public(self, candidate: Node) -> None:
         """Merge a private node, whose first page has become public, and what hangs below it.
 
         Its tokens that are public now are freed; where it goes on differently it stays, private,
         below the public node it diverges from.
         """
-        stack = [rival]
+        stack = [candidate]
         while stack:
             node = stack.pop()
             parent = node.parent
@@ -42,18 +42,18 @@ class Merging(Displacing):
                 stack.append(child)
             self.count("merges")
             self.count("freed_duplicates", node.device_held)
-            self._displace(node)
+            self._free_logically(node)
 
     def _join_counts(self, public: Node, private: Node) -> None:
         self._ask_again(public)  # a second user has held it
         self.clock.roll(public)
         self.clock.roll(private)
-        crowd = public.its_crowd()
+        stats = public.ensure_stats()
         public.hit_cur += private.hit_cur
         public.hit_pre += private.hit_pre
-        crowd.u_pre += private.u_pre
+        stats.u_pre += private.u_pre
         if private.hit_cur:
-            crowd.users.add(private.owner)
+            stats.users.add(private.owner)
 
     def _give_host_copy(self, node: Node, successor: Node) -> None:
         """Before a node goes: its successor keeps what only it had on the host."""
@@ -77,7 +77,7 @@ class Merging(Displacing):
             and node.write_through_pending_id is None
             and child.write_through_pending_id is None
             and not (node.host_ref_counter or child.host_ref_counter)
-            and not (node.state ^ child.state) & (CONFINED | HARMLESS)
+            and not (node.state ^ child.state) & (NO_PROMOTE | SCANNED_CLEAN)
         )
 
     def _join(self, node: Node, child: Node) -> None:
@@ -113,5 +113,5 @@ class Merging(Displacing):
             self._held_by.setdefault(child, []).extend(self._held_by.pop(node))
         node.value = node.host_value = None
         node.lock_ref = 0
-        node.state |= DISPLACED
+        node.state |= LOGICALLY_FREED
         self.count("joins")

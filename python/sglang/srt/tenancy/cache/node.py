@@ -13,10 +13,10 @@ from sglang.srt.tenancy.user_id import PUBLIC as PUBLIC
 # Bits of ``Node.state``.
 QUEUED_DEVICE = 1  # an entry in the eviction order of the tier stands for it
 QUEUED_HOST = 2
-DISPLACED = 4  # out of the tree; keeps its slots until its last lock goes
-CONFINED = 8  # written under cache_scope "private": never a reason to make anything public
+LOGICALLY_FREED = 4  # out of the tree; keeps its slots until its last lock goes
+NO_PROMOTE = 8  # written under cache_scope "private": never a reason to make anything public
 REGISTERED = 16  # public by an operator's word: never demoted
-HARMLESS = 64  # the detector has seen all of it and found nothing sensitive
+SCANNED_CLEAN = 64  # the detector has seen all of it and found nothing sensitive
 EARNED = 128  # public because enough users hold it, whatever an operator said or takes back
 JOINED = 32  # made of several nodes: evicted from its end, as they would have been
 
@@ -25,17 +25,17 @@ UNCOUNTED = -3  # the request it came with is not counted yet
 NEVER = -2
 
 
-class Crowd:
+class SharingStats:
     """What only a public node has, made when it is first needed."""
 
-    __slots__ = ("first_owner", "rivals", "u_pre", "users")
+    __slots__ = ("candidates", "first_owner", "u_pre", "users")
 
     def __init__(self) -> None:
         self.first_owner = PUBLIC  # to whom it goes back when it ceases to be public
         self.users: set[str] = set()  # of the current epoch: no more than an epoch's requests
         self.u_pre = 0
         # Public key of a first page -> owner -> their private child that begins with it.
-        self.rivals: dict[Any, dict[str, Node]] | None = None
+        self.candidates: dict[Any, dict[str, Node]] | None = None
 
     def roll(self, *, one_epoch: bool) -> None:
         self.u_pre = len(self.users) if one_epoch else 0
@@ -53,7 +53,6 @@ class Node:
         "asked_again",
         "children",
         "creation_time",
-        "crowd",
         "device_children",
         "device_held",
         "epoch",
@@ -73,6 +72,7 @@ class Node:
         "parent",
         "priority",
         "state",
+        "stats",
         "value",
         "write_through_pending_id",
     )
@@ -80,7 +80,7 @@ class Node:
     def __init__(self, key: RadixKey, parent: Node | None, moment: int, epoch: int, priority: int):
         namespace = key.extra_key
         self.owner: str = namespace.owner if type(namespace) is Namespace else PUBLIC
-        self.crowd: Crowd | None = None
+        self.stats: SharingStats | None = None
         self.key = key
         self.parent = parent
         self.children: dict[Any, Node] = {}
@@ -119,19 +119,19 @@ class Node:
         """Distinct users of the current epoch."""
         if self.owner:
             return min(1, self.hit_cur)
-        return len(self.crowd.users) if self.crowd else 0
+        return len(self.stats.users) if self.stats else 0
 
     @property
     def u_pre(self) -> int:
         """Distinct users of the epoch before."""
         if self.owner:
             return min(1, self.hit_pre)
-        return self.crowd.u_pre if self.crowd else 0
+        return self.stats.u_pre if self.stats else 0
 
-    def its_crowd(self) -> Crowd:
-        if self.crowd is None:
-            self.crowd = Crowd()
-        return self.crowd
+    def ensure_stats(self) -> SharingStats:
+        if self.stats is None:
+            self.stats = SharingStats()
+        return self.stats
 
     @property
     def evicted(self) -> bool:

@@ -68,8 +68,8 @@ class OwnerIndex:
         """A node became the child of a parent, in the place of ``replaced`` if that was one of
         the same owner and first page."""
         if not node.owner:
-            if node.crowd is not None and node.crowd.first_owner:
-                self._first_owned.add(node.crowd.first_owner, node)
+            if node.stats is not None and node.stats.first_owner:
+                self._first_owned.add(node.stats.first_owner, node)
             return
         if replaced is not None and replaced is not node:
             self._tops.discard(node.owner, replaced)
@@ -82,14 +82,14 @@ class OwnerIndex:
         """A node leaves its parent."""
         if node.owner:
             self._tops.discard(node.owner, node)
-        elif node.crowd is not None:
-            self._first_owned.discard(node.crowd.first_owner, node)
+        elif node.stats is not None:
+            self._first_owned.discard(node.stats.first_owner, node)
 
     def disown(self, owner: str) -> None:
         """Have the public nodes that an owner had first go back to nobody."""
         for node in self._first_owned.pop(owner):
-            assert node.crowd is not None
-            node.crowd.first_owner = ""
+            assert node.stats is not None
+            node.stats.first_owner = ""
 
     def check(self, root: Node) -> None:
         """Raise AssertionError where the index is not what a walk finds."""
@@ -99,7 +99,7 @@ class OwnerIndex:
             assert node.parent is not None
             if node.owner and not node.parent.owner:
                 tops.setdefault(node.owner, set()).add(node)
-            elif not node.owner and node.crowd is not None and node.crowd.first_owner:
-                first_owned.setdefault(node.crowd.first_owner, set()).add(node)
+            elif not node.owner and node.stats is not None and node.stats.first_owner:
+                first_owned.setdefault(node.stats.first_owner, set()).add(node)
         assert tops == self._tops.sets()
         assert first_owned == self._first_owned.sets()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.node import DISPLACED, Node
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node
 from sglang.srt.tenancy.cache.sharing import Sharing
 from sglang.srt.tenancy.cache.tree import common_prefix
 from sglang.srt.tenancy.ownership import keeps_out_of_tree, stays_private
@@ -39,7 +39,7 @@ class Requests(Sharing):
             return
         slots = row[:end].to(dtype=torch.int64, copy=True)
         held, last = self._place(
-            key, end, slots, req.priority or 0, chunked, confined=stays_private(req)
+            key, end, slots, req.priority or 0, chunked, no_promote=stays_private(req)
         )
         protected = req.cache_protected_len
         # The batch that computes the request's next tokens may be running, on the former slots.
@@ -84,7 +84,7 @@ class Requests(Sharing):
             else:
                 slots = row[:end].to(dtype=torch.int64, copy=True)
                 freed_to, last = self._place(
-                    key, end, slots, req.priority or 0, confined=stays_private(req)
+                    key, end, slots, req.priority or 0, no_promote=stays_private(req)
                 )
             self._settle(req, last, None if end is None else key)
         self.token_to_kv_pool_allocator.free_segments(
@@ -134,7 +134,7 @@ class Requests(Sharing):
         """Whether the nodes that a request runs on are no longer those that its user matches."""
         node: Node = req.last_node
         while node.parent is not None:
-            if node.state & DISPLACED or (node.owner and node.owner != req.user_id):
+            if node.state & LOGICALLY_FREED or (node.owner and node.owner != req.user_id):
                 return True
             node = node.parent
         return False

@@ -15,12 +15,12 @@ from typing import Any
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.merge import Merging
 from sglang.srt.tenancy.cache.node import (
-    CONFINED,
-    DISPLACED,
     EARNED,
-    HARMLESS,
+    LOGICALLY_FREED,
+    NO_PROMOTE,
     PUBLIC,
     REGISTERED,
+    SCANNED_CLEAN,
     Node,
     walk,
 )
@@ -68,7 +68,7 @@ class Sharing(Merging):
             if start < still < start + len(node.key):
                 self._split_node(node.key, node, still - start)
         for node in self._public_path(gone):
-            if node.owner or node.state & DISPLACED or self._depth(node) <= still:
+            if node.owner or node.state & LOGICALLY_FREED or self._depth(node) <= still:
                 continue  # it is covered still, or went along with one above
             node.state &= ~REGISTERED
             if not node.state & EARNED:
@@ -115,7 +115,7 @@ class Sharing(Merging):
             self._clear_harmless(key, sensitive // page * page)
         path = self._cut_at(key, min(harmless, len(tokens)) // page * page)
         for node in path:
-            node.state |= HARMLESS
+            node.state |= SCANNED_CLEAN
         if path:
             self._promote(key, path[-1])
 
@@ -131,7 +131,7 @@ class Sharing(Merging):
             shared = common_prefix(child.key.token_ids, key.token_ids, at, end)
             at += shared
             if at > above:
-                child.state &= ~HARMLESS
+                child.state &= ~SCANNED_CLEAN
             if shared < len(child.key):
                 break
             node = child
@@ -183,7 +183,7 @@ class Sharing(Merging):
         start = self._depth(path[0]) - len(path[0].key)
         end = start
         for node in path:
-            if node.state & CONFINED:
+            if node.state & NO_PROMOTE:
                 break
             end += len(node.key)
         if end == start:
@@ -216,19 +216,19 @@ class Sharing(Merging):
         """Up to which token the path may become public because enough users hold it."""
         page, first, enough = self.page_size, path[0], self.options.tenant_public_users
         assert first.parent is not None
-        rivals = self._rivals(first, first.parent)
-        if len(rivals) < enough:
+        candidates = self._candidates(first, first.parent)
+        if len(candidates) < enough:
             return start  # before anything is hashed
         end = min(end, start + self.verdicts.harmless(path))
         plain, epoch = first.key.extra_key.extra_key, self.clock.epoch
         end = self.blocklist.allowed(plain, key.token_ids, start, end, epoch) // page * page
         if end <= start:
             return start
-        holders = self._holders(key.token_ids, rivals, start, end)
+        holders = self._holders(key.token_ids, candidates, start, end)
         return start if len(holders) < enough else sorted(holders, reverse=True)[enough - 1]
 
     def _holders(
-        self, tokens: array[int], rivals: dict[str, Node], start: int, end: int
+        self, tokens: array[int], candidates: dict[str, Node], start: int, end: int
     ) -> list[int]:
         """For each owner of these tokens under one public parent: up to where they hold them.
 
@@ -236,8 +236,8 @@ class Sharing(Merging):
         """
         found: list[int] = []
         whole = 0
-        for rival in islice(reversed(rivals.values()), _MOST_COUNTED):
-            held = self._held(rival, tokens, start, end, self._counts_for_promotion)
+        for candidate in islice(reversed(candidates.values()), _MOST_COUNTED):
+            held = self._held(candidate, tokens, start, end, self._counts_for_promotion)
             if held > start:
                 found.append(held)
             whole += held >= end
@@ -267,7 +267,7 @@ class Sharing(Merging):
 
     def _counts_for_promotion(self, node: Node) -> bool:
         """Whether a request that may make something public used the node within the window."""
-        return not node.state & CONFINED and self.clock.in_window(node)
+        return not node.state & NO_PROMOTE and self.clock.in_window(node)
 
     def _make_public(self, path: list[Node], length: int, registered: int) -> None:
         """The first ``length`` tokens of a private path become public, ``registered`` of them
@@ -286,7 +286,7 @@ class Sharing(Merging):
         key = RadixKey(tokens, mine.key.extra_key)
         done = 0
         while done < length:
-            copies = list(self._rivals(mine, top).values())
+            copies = list(self._candidates(mine, top).values())
             best = self._furthest_on_device(copies, mine, tokens, done, length)
             for node in self._chain(best, tokens, done, length, registered):
                 done += len(node.key)
@@ -340,7 +340,7 @@ class Sharing(Merging):
         """Who has the first of these tokens, and how many; whoever had the first page first
         comes first. Nobody may be given back what they never had."""
         assert mine.parent is not None
-        copies = self._rivals(mine, mine.parent).values()
+        copies = self._candidates(mine, mine.parent).values()
         eldest = sorted(copies, key=lambda node: node.creation_time)
         return [
             (node.owner, self._held(node, tokens, 0, length, lambda _: True)) for node in eldest
@@ -353,12 +353,12 @@ class Sharing(Merging):
         self._detach(node)
         node.key.extra_key = node.key.extra_key.extra_key
         node.owner = PUBLIC
-        crowd = node.its_crowd()
-        crowd.first_owner = first_owner
-        crowd.u_pre = min(1, node.hit_pre)
+        stats = node.ensure_stats()
+        stats.first_owner = first_owner
+        stats.u_pre = min(1, node.hit_pre)
         if node.hit_cur:
-            crowd.users.add(before)
-        node.state &= ~CONFINED
+            stats.users.add(before)
+        node.state &= ~NO_PROMOTE
         node.state |= REGISTERED if registered else EARNED
         self._reindex(node, before)
 
@@ -382,7 +382,7 @@ class Sharing(Merging):
         while node.parent is not None:
             if (
                 not node.owner
-                and not node.state & (REGISTERED | DISPLACED)
+                and not node.state & (REGISTERED | LOGICALLY_FREED)
                 and node.hit_cur + node.hit_pre >= minimum
                 and reuse_diversity(node) < limit
             ):
@@ -415,21 +415,21 @@ class Sharing(Merging):
     def _demote(self, top: Node) -> None:
         """A public node and all public ones below it go back to its first owner; what other
         owners have below is freed, and all of it where the first owner was erased."""
-        assert top.crowd is not None
-        owner = top.crowd.first_owner
+        assert top.stats is not None
+        owner = top.stats.first_owner
         self.count("demotions")
         if not owner:  # they were erased
-            self._displace_subtree(top)
+            self._free_subtree_logically(top)
             return
         kept = [top]
         while kept:
             node = kept.pop()
             for child in list(node.children.values()):
-                theirs = child.owner or child.its_crowd().first_owner
+                theirs = child.owner or child.ensure_stats().first_owner
                 if theirs == owner:
                     kept.append(child)
                 else:
-                    self._displace_subtree(child)
+                    self._free_subtree_logically(child)
             if not node.owner:
                 self._conceal(node, owner)
 
@@ -439,7 +439,7 @@ class Sharing(Merging):
         self._detach(node)
         node.key.extra_key = namespace(owner, node.key.extra_key)
         node.owner = owner
-        node.crowd = None
+        node.stats = None
         node.state &= ~(REGISTERED | EARNED)
         self._reindex(node, PUBLIC)
 
@@ -457,7 +457,7 @@ class Sharing(Merging):
                     page = public_key(key)
                     assert page not in node.children
                     waiting.setdefault(page, {})[child.owner] = child
-            assert ((node.crowd and node.crowd.rivals) or {}) == waiting
+            assert ((node.stats and node.stats.candidates) or {}) == waiting
 
 
 def _is_on_device(node: Node) -> bool:

@@ -12,7 +12,7 @@ from sglang.srt.mem_cache.hicache_storage import HiCacheStorageExtraInfo
 from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.hashes import ensure_hashes, page_hashes, tag
-from sglang.srt.tenancy.cache.node import CONFINED, DISPLACED, PUBLIC, Node, walk
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, NO_PROMOTE, PUBLIC, Node, walk
 from sglang.srt.tenancy.cache.tree import common_prefix
 from sglang.srt.tenancy.cache.within_share import WithinShare
 from sglang.srt.tenancy.ownership import Namespace, keeps_out_of_tree
@@ -205,7 +205,7 @@ class OwnedStorage(WithinShare, HiRadixCache):
         end = len(key)
         namespace = key.extra_key
         owner = namespace.owner if type(namespace) is Namespace else PUBLIC
-        if anchor.state & DISPLACED or (anchor.owner and anchor.owner != owner):
+        if anchor.state & LOGICALLY_FREED or (anchor.owner and anchor.owner != owner):
             return end  # it ceased to be what this owner may see
         node, at = anchor, 0
         node.last_access_time = self.clock.tick()
@@ -225,7 +225,7 @@ class OwnedStorage(WithinShare, HiRadixCache):
             return end  # nothing is new, or the host would have it without what is before it
         leaf = Node(key[at:end], node, self.clock.tick(), self.clock.epoch, node.priority)
         leaf.host_value = host_value[at:].clone()
-        leaf.state |= CONFINED  # until its owner's requests come by
+        leaf.state |= NO_PROMOTE  # until its owner's requests come by
         self._attach(leaf, node)
         ensure_hashes(leaf, self.page_size)
         self._update_host_leaf_status(leaf)
@@ -243,7 +243,7 @@ class OwnedStorage(WithinShare, HiRadixCache):
                 self.write_backup_storage(node)  # under its new names
 
     def write_backup_storage(self, node: Node, backup_len: int | None = None) -> None:
-        if node.state & DISPLACED:
+        if node.state & LOGICALLY_FREED:
             return  # what took its place is written under its own names
         ensure_hashes(node, self.page_size)
         super().write_backup_storage(node, backup_len)

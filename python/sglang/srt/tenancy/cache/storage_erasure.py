@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.cache.hashes import ensure_hashes, names_before_publication
 from sglang.srt.tenancy.cache.idle import IdleExpiry
-from sglang.srt.tenancy.cache.node import DISPLACED, Node
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node
 from sglang.srt.tenancy.cache.storage import OwnedStorage
 from sglang.srt.tenancy.cache.stored_pages import can_delete, delete_pages
 from sglang.srt.tenancy.ownership import Namespace
@@ -56,7 +56,7 @@ class StorageErasing(IdleExpiry, OwnedStorage):
             if type(namespace) is not Namespace or namespace.owner != user:
                 continue
             nowhere = Node(wanted[:0], None, self.clock.tick(), self.clock.epoch, 0)
-            nowhere.state |= DISPLACED
+            nowhere.state |= LOGICALLY_FREED
             nowhere.protect_host()
             anchor.release_host()
             self.ongoing_prefetch[req_id] = (nowhere, wanted, operation)

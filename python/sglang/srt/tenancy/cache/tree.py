@@ -27,13 +27,13 @@ from sglang.srt.mem_cache.base_prefix_cache import (
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.mem_cache.utils import split_node_hash_value
 from sglang.srt.tenancy.cache.node import (
-    CONFINED,
     EARNED,
-    HARMLESS,
     JOINED,
     NEVER,
+    NO_PROMOTE,
     QUEUED_DEVICE,
     REGISTERED,
+    SCANNED_CLEAN,
     UNCOUNTED,
     Node,
 )
@@ -192,7 +192,7 @@ class OwnedTree(RadixCache):
         slots: torch.Tensor,
         priority: int = 0,
         chunked: bool = False,
-        confined: bool = False,
+        no_promote: bool = False,
     ) -> tuple[int, Node]:
         """Insert the first ``end`` tokens: how many were on the device, and their last node."""
         tokens: array[int] = key.token_ids
@@ -214,8 +214,8 @@ class OwnedTree(RadixCache):
                 child = self._split_node(child.key, child, shared)
             if priority > child.priority:
                 child.priority = priority
-            if not confined:
-                child.state &= ~CONFINED
+            if not no_promote:
+                child.state &= ~NO_PROMOTE
             if child.value is None:
                 self._refill(child, slots[at : at + shared])
             else:
@@ -225,8 +225,8 @@ class OwnedTree(RadixCache):
             at += shared
         if at < end:
             node = self._grow(node, key[at:end], slots[at:end], priority, chunked)
-            if confined:
-                node.state |= CONFINED
+            if no_promote:
+                node.state |= NO_PROMOTE
         return held, node
 
     def _refill(self, node: Node, slots: torch.Tensor) -> None:
@@ -262,12 +262,15 @@ class OwnedTree(RadixCache):
             upper.creation_time = child.creation_time
         upper.hit_cur, upper.hit_pre = child.hit_cur, child.hit_pre
         upper.asked_again = child.asked_again
-        kept = CONFINED | EARNED | HARMLESS | JOINED | REGISTERED
+        kept = NO_PROMOTE | EARNED | SCANNED_CLEAN | JOINED | REGISTERED
         upper.state = child.state & kept
-        if child.crowd is not None:
-            crowd = upper.its_crowd()
-            crowd.first_owner, crowd.u_pre = child.crowd.first_owner, child.crowd.u_pre
-            crowd.users = set(child.crowd.users)
+        if child.stats is not None:
+            stats = upper.ensure_stats()
+            stats.first_owner, stats.u_pre = (
+                child.stats.first_owner,
+                child.stats.u_pre,
+            )
+            stats.users = set(child.stats.users)
         if child.value is not None:
             upper.value = child.value[:split_len].clone()
             child.value = child.value[split_len:].clone()
@@ -296,10 +299,10 @@ class OwnedTree(RadixCache):
         self.owner_index.add(node, parent, parent.children.get(key))
         parent.children[key] = node
         if node.owner and not parent.owner:
-            crowd = parent.its_crowd()
-            if crowd.rivals is None:
-                crowd.rivals = {}
-            crowd.rivals.setdefault(public_key(key), {})[node.owner] = node
+            stats = parent.ensure_stats()
+            if stats.candidates is None:
+                stats.candidates = {}
+            stats.candidates.setdefault(public_key(key), {})[node.owner] = node
 
     def _detach(self, node: Node) -> None:
         parent = node.parent
@@ -309,18 +312,18 @@ class OwnedTree(RadixCache):
         assert found is node, f"node {node.id} is no child of its parent"
         self.owner_index.remove(node)
         if node.owner and not parent.owner:
-            owners = self._rivals(node, parent)
+            owners = self._candidates(node, parent)
             del owners[node.owner]
             if not owners:
-                assert parent.crowd is not None
-                assert parent.crowd.rivals is not None
-                del parent.crowd.rivals[public_key(key)]
+                assert parent.stats is not None
+                assert parent.stats.candidates is not None
+                del parent.stats.candidates[public_key(key)]
 
-    def _rivals(self, node: Node, parent: Node) -> dict[str, Node]:
+    def _candidates(self, node: Node, parent: Node) -> dict[str, Node]:
         """All private children of a public parent with this child's first page, by owner."""
-        assert parent.crowd is not None
-        assert parent.crowd.rivals is not None
-        return parent.crowd.rivals[public_key(node.key.child_key(self.page_size))]
+        assert parent.stats is not None
+        assert parent.stats.candidates is not None
+        return parent.stats.candidates[public_key(node.key.child_key(self.page_size))]
 
     def _delete_leaf(self, node: Node) -> None:
         """Take a leaf out of the tree; its slots were given back."""

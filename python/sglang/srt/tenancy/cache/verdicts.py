@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sglang.srt.tenancy.cache.node import HARMLESS, Node
+from sglang.srt.tenancy.cache.node import SCANNED_CLEAN, Node
 
 
 class Verdicts(Protocol):
@@ -35,7 +35,7 @@ class Judged:
     def harmless(self, path: Sequence[Node]) -> int:
         known = 0
         for node in path:
-            if not node.state & HARMLESS:
+            if not node.state & SCANNED_CLEAN:
                 break
             known += len(node.key)
         return known

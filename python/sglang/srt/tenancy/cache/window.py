@@ -50,8 +50,8 @@ class Clock:
         node.epoch = self.epoch
         node.hit_pre = node.hit_cur if age == 1 else 0
         node.hit_cur = 0
-        if node.crowd is not None:
-            node.crowd.roll(one_epoch=age == 1)
+        if node.stats is not None:
+            node.stats.roll(one_epoch=age == 1)
 
     def count(self, node: Node, user: str) -> None:
         """One admitted request passes the node. ``user``: as ``account_name`` has it, or whoever
@@ -59,7 +59,7 @@ class Clock:
         self.roll(node)
         node.hit_cur += 1
         if not node.owner:
-            node.its_crowd().users.add(user)
+            node.ensure_stats().users.add(user)
 
 
 def reuse_diversity(node: Node) -> float:

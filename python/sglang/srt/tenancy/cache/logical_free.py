@@ -1,9 +1,9 @@
-"""Logical free: a node that leaves the tree while a request still reads its slots.
+"""Free nodes logically: take them out of the tree while requests still read their slots.
 
-A displaced node is gone from the index and from all sizes at once. It keeps its slots and its
-place in the chain of locks (``parent``), so whoever locked it unlocks as ever; its last lock
-gives the slots back, through ``deferred_free.py``. Where a merge hangs a locked child elsewhere,
-the child's readers also read the displaced node, but their locks no longer pass it: the child then
+A logically freed node is gone from the index and from all sizes at once. It keeps its slots and
+its place in the chain of locks (``parent``), so whoever locked it unlocks as ever; its last lock
+gives the slots back, through ``deferred_free.py``. Where a merge moves a locked child elsewhere,
+the child's readers also read the freed node, but their locks no longer pass it: the child then
 *holds* the node, which is one lock until the child's own last lock goes.
 """
 
@@ -16,13 +16,13 @@ import torch
 
 from sglang.srt.tenancy.cache.deferred_free import DeviceFrees
 from sglang.srt.tenancy.cache.names import Named
-from sglang.srt.tenancy.cache.node import DISPLACED, Node, walk
+from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node, walk
 
 
-class Displacing(Named):
+class LogicalFree(Named):
     def reset(self) -> None:
         super().reset()
-        self._lingering: dict[Node, None] = {}  # displaced, and still holding slots
+        self._lingering: dict[Node, None] = {}  # freed, and still holding slots
         self._held_by: dict[Node, list[Node]] = {}  # locked child -> what it holds
         self.counts = {"logical_frees": 0}
         self.device_frees = DeviceFrees(
@@ -32,26 +32,26 @@ class Displacing(Named):
             torch.get_device_module(self.device).synchronize,
         )
 
-    def displaced_tokens(self) -> int:
+    def logically_freed_tokens(self) -> int:
         """Device slots that wait for their last lock."""
         return sum(len(node.value) for node in self._lingering if node.value is not None)
 
     def protected_size(self) -> int:
         # Upstream's leak check wants each slot free, evictable or protected.
-        displaced = self.displaced_tokens() if self._lingering else 0
-        return int(self.protected_size_) + displaced + self.device_frees.tokens
+        waiting = self.logically_freed_tokens() if self._lingering else 0
+        return int(self.protected_size_) + waiting + self.device_frees.tokens
 
     def count(self, event: str, times: int = 1) -> None:
         self.counts[event] = self.counts.get(event, 0) + times
 
-    def _displace(self, node: Node) -> None:
+    def _free_logically(self, node: Node) -> None:
         """Take a node, whose children were hung elsewhere or went before, out of the tree."""
         parent = node.parent
         assert parent is not None
         self._announce_gone(node)
         self._detach(node)
         self._leave_sizes(node)
-        node.state |= DISPLACED
+        node.state |= LOGICALLY_FREED
         self._lingering[node] = None
         if node.lock_ref:
             self.count("logical_frees")
@@ -67,16 +67,16 @@ class Displacing(Named):
                 self.evictable_size_ -= len(node.key)
         self._uncount_device(node)
 
-    def _displace_subtree(self, top: Node) -> int:
+    def _free_subtree_logically(self, top: Node) -> int:
         """Free a node and all below it. Returns the device tokens that it held."""
         nodes = [top, *walk(top)]
         freed = sum(node.device_held for node in nodes)
         for node in reversed(nodes):
-            self._displace(node)
+            self._free_logically(node)
         return freed
 
     def _let_go(self, node: Node) -> None:
-        """Give back the slots of a displaced node, if nobody reads them any more."""
+        """Give back the slots of a logically freed node, if nobody reads them any more."""
         if not node.lock_ref and node in self._lingering:
             del self._lingering[node]
             if node.value is not None:
@@ -84,7 +84,7 @@ class Displacing(Named):
                 node.value = None
 
     def _hang(self, child: Node, parent: Node) -> None:
-        """Move a child of a node that is about to be displaced below another node."""
+        """Move a child of a node that is about to be freed below another node."""
         before = child.parent
         assert before is not None
         self._withdraw_names(child)
@@ -104,25 +104,25 @@ class Displacing(Named):
         self._give_names(child)
 
     def _protect(self, node: Node) -> int:
-        return 0 if node.state & DISPLACED else super()._protect(node)
+        return 0 if node.state & LOGICALLY_FREED else super()._protect(node)
 
     def _unprotect(self, node: Node) -> int:
         for held in self._held_by.pop(node, ()):
             held.lock_ref -= 1
             if not held.lock_ref:
                 self._unprotect(held)
-        if not node.state & DISPLACED:
+        if not node.state & LOGICALLY_FREED:
             return super()._unprotect(node)
         self._let_go(node)
         return 0
 
-    def _check_displaced(self) -> set[int]:
-        """The device slots of displaced nodes, and those that wait to be freed. Raises
+    def _check_logically_freed(self) -> set[int]:
+        """The device slots of logically freed nodes, and those that wait to be freed. Raises
         AssertionError on a broken promise."""
         slots: list[Any] = [slot for part in self.device_frees.slots() for slot in part.tolist()]
         assert len(slots) == self.device_frees.tokens
         for node in self._lingering:
-            assert node.state & DISPLACED
+            assert node.state & LOGICALLY_FREED
             assert node.parent is not None
             assert node.parent.children.get(node.key.child_key(self.page_size)) is not node
             if node.value is not None:
