@@ -33,7 +33,7 @@ def entitlement(
     """What max-min fairness owes each user up to ``end``: water-filling in each slot of time.
 
     What the server served in a slot is divided among what was asked up to then and not yet
-    owed. So absence saves nothing up, and who comes late is owed nothing for before.
+    owed. So time away earns nothing, and who comes late is owed nothing for before.
     """
     edges = np.linspace(0.0, end, SLOTS + 1)
     supply = np.diff(sum(service_at(r, prices, edges) for r in users.values()))

@@ -180,7 +180,7 @@ def weights(scale: Scale, seed: int = 0) -> Scenario:
 
 
 def back_from_idle(scale: Scale, seed: int = 0) -> Scenario:
-    """Absence must save nothing up, or the others starve when the third comes back."""
+    """Let a third user come back: time away must earn no turns, or the others starve."""
     write = Writer(scale, seed)
     early, late = write.poisson(0.3, 0.0, 0.1), write.poisson(2.0, 0.6, 1.0)
     return Scenario(

@@ -71,8 +71,11 @@ class Account:
         return self.counter + self.promised * self.rate
 
     def lift(self, floor: float) -> None:
-        """Absence saves nothing up. Who only gave way has not been away: what its prompt is still
-        to take counts, or each time would put it behind again."""
+        """Raise the counter of a user who comes back to the least of those who wait.
+
+        Who only gave way has not been away: what its prompt is still to take counts, or each
+        time would put it behind again.
+        """
         self.counter = max(self.counter, floor - self.promised * self.rate)
 
     def __lt__(self, other: Account) -> bool:

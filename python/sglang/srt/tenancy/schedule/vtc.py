@@ -1,9 +1,9 @@
 """Virtual token counter ("Fairness in Serving Large Language Models", OSDI 2024).
 
 The turn is of the user whose counter is least, and of that user's oldest request. A user
-who comes back to wait is lifted to the least counter of those who wait: absence saves
-nothing up, but of equal ones whoever had no turn for longest is next. Of two users who both
-wait all the time, the one who got more got at most
+who comes back to wait is lifted to the least counter of those who wait, so time away earns
+no turns; of equal ones, whoever had no turn for longest is next. Of two users who both wait
+all the time, the one who got more got at most
 ``2 * max(input weight * longest prompt, output weight * tokens that fit in memory)`` more.
 """
 
