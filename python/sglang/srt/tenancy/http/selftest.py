@@ -116,7 +116,8 @@ class _Probe:
         seen = await self._cached(self.stranger)
         if seen >= _CHANCE and not strangers_share:
             raise SelfTestError(
-                f"{endpoint}: a second user was served {seen} cached tokens of the first's prompt"
+                f"{endpoint}: a second user was served {seen} cached tokens of the first user's "
+                "prompt"
             )
         if seen < _CHANCE and strangers_share:
             raise SelfTestError(f"{endpoint}: a shared prefix was not found by a second user")
