@@ -19,6 +19,7 @@ from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.reference import is_greedy
 from support.server import Server
+from support.sharing import beyond_chance
 from support.verdicts import ask_three
 
 from sglang.srt.lora.lora_registry import LoRARef
@@ -88,7 +89,8 @@ def asker(server: Server) -> Asker:
 
 def cached(asker: Asker, prompt: str, user: str, adapter: str | None, **body: Any) -> int:
     """How many tokens of the prompt came from the cache, asked with an adapter or none."""
-    return asker.ask("generate", prompt, user_id=user, lora_path=adapter, **body).cached
+    reply = asker.ask("generate", prompt, user_id=user, lora_path=adapter, **body)
+    return beyond_chance(reply.cached)
 
 
 @pytest.mark.parametrize("adapter", [None, *ADAPTERS])
@@ -99,7 +101,7 @@ def test_an_adapter_computes_what_it_makes_of_the_model(
     model = folders[adapter].with_name(f"{adapter}-merged") if adapter else tiny_model
     for hit in (False, True):
         reply = server.generate(prompt, lora_path=adapter, user_id=alice)
-        assert (reply["meta_info"]["cached_tokens"] > 0) is hit
+        assert (beyond_chance(reply["meta_info"]["cached_tokens"]) > 0) is hit
         assert is_greedy(model, list(prompt.encode()), reply["output_ids"])
 
 
@@ -130,7 +132,7 @@ def test_a_batch_of_several_adapters(asker: Asker) -> None:
     asker.ask("generate", prompt, user_id=alice, lora_path="two")
     replies = asker.generate(text=[prompt] * 2, lora_path=list(ADAPTERS), user_id=alice)
     first, second = (reply["meta_info"]["cached_tokens"] for reply in replies)
-    assert first == 0
+    assert beyond_chance(first) == 0
     assert second > 0
 
 

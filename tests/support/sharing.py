@@ -9,6 +9,11 @@ from support.prompts import fresh_prompt, fresh_user
 CHANCE = 12
 
 
+def beyond_chance(cached: int) -> int:
+    """Cached tokens, or 0 where a prompt only begins by chance like something public."""
+    return cached if cached >= CHANCE else 0
+
+
 def publish(asker: Asker, prompt: str, users: int = 3, endpoint: str = "generate") -> list[Reply]:
     """That many distinct users ask the same."""
     return [asker.ask(endpoint, prompt, user_id=fresh_user()) for _ in range(users)]
