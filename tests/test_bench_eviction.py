@@ -16,7 +16,7 @@ from eviction_policies.server import DEVICE, EPOCH, HOST, Server
 from eviction_policies.targets import as_table, targets
 from support.trees import start_group
 
-from sglang.srt.tenancy.options import TenantOptions
+from sglang.srt.tenancy.flags import TenantOptions
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "eviction.json"
 

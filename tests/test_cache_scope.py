@@ -22,8 +22,8 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
-from sglang.srt.tenancy.options import TenantOptions
-from sglang.srt.tenancy.ownership import Namespace, adopt
+from sglang.srt.tenancy.flags import TenantOptions
+from sglang.srt.tenancy.namespace import Namespace, adopt
 
 SIZE = 256
 PROMPT = array("q", range(100, 164))

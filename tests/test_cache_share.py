@@ -14,12 +14,12 @@ from support.play import Play, random_steps
 from support.trees import Tree, start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.node import PUBLIC, QUEUED_DEVICE, Node, walk
-from sglang.srt.tenancy.cache.order import EvictionOrder
-from sglang.srt.tenancy.cache.quota import CacheShares
+from sglang.srt.tenancy.cache.core.node import PUBLIC, QUEUED_DEVICE, Node, walk
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
+from sglang.srt.tenancy.cache.core.quota import CacheShares
+from sglang.srt.tenancy.cache.core.window import Clock
 from sglang.srt.tenancy.cache.report import stats
-from sglang.srt.tenancy.cache.window import Clock
-from sglang.srt.tenancy.ownership import namespace
+from sglang.srt.tenancy.namespace import namespace
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS
 
 POOL = 1000

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from sglang.srt.managers.io_struct import msgpack_decode, msgpack_encode
-from sglang.srt.tenancy import channel as channel_module
-from sglang.srt.tenancy.channel import Channel
-from sglang.srt.tenancy.http.access_log import hidden
-from sglang.srt.tenancy.messages import (
+from sglang.srt.tenancy.control import channel as channel_module
+from sglang.srt.tenancy.control.channel import Channel
+from sglang.srt.tenancy.control.messages import (
     Configure,
     Erase,
     ListPrefixes,
@@ -30,6 +29,7 @@ from sglang.srt.tenancy.messages import (
     Verdict,
     Withdraw,
 )
+from sglang.srt.tenancy.http.access_log import hidden
 from sglang.srt.tenancy.user_id import digest
 
 TOKENS = array("q", [1, 2**40])

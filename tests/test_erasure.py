@@ -15,8 +15,8 @@ from support.served import own, serve
 from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.node import walk
-from sglang.srt.tenancy.ownership import namespace
+from sglang.srt.tenancy.cache.core.node import walk
+from sglang.srt.tenancy.namespace import namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages

@@ -14,11 +14,11 @@ from support.trees import Tree, start_group
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache import order as order_module
-from sglang.srt.tenancy.cache.node import PUBLIC, QUEUED_DEVICE, Node
-from sglang.srt.tenancy.cache.order import EvictionOrder
-from sglang.srt.tenancy.cache.window import Clock
-from sglang.srt.tenancy.ownership import namespace
+from sglang.srt.tenancy.cache.core import order as order_module
+from sglang.srt.tenancy.cache.core.node import PUBLIC, QUEUED_DEVICE, Node
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
+from sglang.srt.tenancy.cache.core.window import Clock
+from sglang.srt.tenancy.namespace import namespace
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from support.engine import Engine, Setting
 from support.trees import start_group
 
 from sglang.srt.mem_cache.utils import get_eviction_strategy
-from sglang.srt.tenancy.cache.node import Node, walk
-from sglang.srt.tenancy.cache.order import EvictionOrder
-from sglang.srt.tenancy.cache.quota import CacheShares
+from sglang.srt.tenancy.cache.core.node import Node, walk
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
+from sglang.srt.tenancy.cache.core.quota import CacheShares
 
 DEVICE = 600
 EPOCH = 50

@@ -18,12 +18,12 @@ from fair_service.record import Ask
 from fair_service.service import Prices
 
 from sglang.srt.managers.schedule_batch import Req
-from sglang.srt.tenancy.schedule import accounts
-from sglang.srt.tenancy.schedule.accounts import Account, Ledger, Ticket
-from sglang.srt.tenancy.schedule.accounts import Prices as LedgerPrices
+from sglang.srt.tenancy.schedule import service_tracker
 from sglang.srt.tenancy.schedule.dlpm import DeficitLongestPrefixMatch
 from sglang.srt.tenancy.schedule.factory import turns
-from sglang.srt.tenancy.schedule.policy import FairPolicy
+from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
+from sglang.srt.tenancy.schedule.service_tracker import Account, Ledger, Ticket
+from sglang.srt.tenancy.schedule.service_tracker import Prices as LedgerPrices
 from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, fresh_anonymous
 
@@ -206,7 +206,7 @@ def test_every_rank_decides_alike(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", FAIR)
 def test_idle_accounts_are_closed(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "IDLE_ACCOUNTS", 20)
+    monkeypatch.setattr(service_tracker, "IDLE_ACCOUNTS", 20)
     engine = engine_of(policy)
     books(engine)._look_at = 20
     rng = random.Random(8)
@@ -231,7 +231,7 @@ def test_nothing_grows_with_users_who_are_gone(policy: str) -> None:
     ours = engine.policy
     assert isinstance(ours, (VirtualTokenCounter, DeficitLongestPrefixMatch))
     assert waiting < 200
-    assert len(books(engine).accounts) <= 2 * (accounts.REMEMBERED + 400)
+    assert len(books(engine).accounts) <= 2 * (service_tracker.REMEMBERED + 400)
     assert len(books(engine).tickets) <= 400
     assert len(ours._heap) <= 1000
     if isinstance(ours, DeficitLongestPrefixMatch):
@@ -246,13 +246,13 @@ UNSEEN = {f"u{round_number}.0" for round_number in range(90)}
 
 def test_who_had_no_turn_for_longest_is_forgotten_first() -> None:
     ledger = Ledger(LedgerPrices(1.0, 1.0, 1.0), {})
-    for number in range(3 * accounts.REMEMBERED):
+    for number in range(3 * service_tracker.REMEMBERED):
         ledger.accounts[f"u{number}"] = Account(1.0, counter=9.0, last_turn=number + 1)
     floor = Account(1.0, counter=0.0, waiting=1)
     ledger.accounts["waits"] = floor
     ledger.accounts["behind"] = Account(1.0, counter=4.0, last_turn=10**9)
     ledger.close_idle(5.0, None)
-    last = range(2 * accounts.REMEMBERED, 3 * accounts.REMEMBERED)
+    last = range(2 * service_tracker.REMEMBERED, 3 * service_tracker.REMEMBERED)
     assert set(ledger.accounts) == {"waits", *(f"u{number}" for number in last)}
 
 

@@ -14,11 +14,11 @@ from support.page_folder import PageFolder
 from support.trees import start_group
 
 from sglang.srt.tenancy.cache import idle
+from sglang.srt.tenancy.cache.core.node import walk
 from sglang.srt.tenancy.cache.idle import LastUse
-from sglang.srt.tenancy.cache.node import walk
-from sglang.srt.tenancy.control import Control
+from sglang.srt.tenancy.control.messages import TenantControl, Tick
+from sglang.srt.tenancy.control.scheduler_handler import Control
 from sglang.srt.tenancy.http import ticker
-from sglang.srt.tenancy.messages import TenantControl, Tick
 
 PAGE = 4
 COMMON = array("q", range(100, 140))

@@ -18,8 +18,8 @@ from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
-from sglang.srt.tenancy.options import TenantOptions
-from sglang.srt.tenancy.ownership import adopt
+from sglang.srt.tenancy.flags import TenantOptions
+from sglang.srt.tenancy.namespace import adopt
 
 PROMPT = array("q", range(40))
 

@@ -16,7 +16,7 @@ from support.server import Server
 from support.trees import start_group
 from support.watch import Watch
 
-from sglang.srt.tenancy.cache.deferred_free import DeviceFrees, HostFrees
+from sglang.srt.tenancy.cache.adapters.hiradix.deferred_free import DeviceFrees, HostFrees
 
 PAGE = 4
 COMMON = array("q", range(100, 140))

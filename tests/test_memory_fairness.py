@@ -25,7 +25,7 @@ from support.neighbours import (
 )
 from support.trees import start_group
 
-from sglang.srt.tenancy.cache.node import PUBLIC
+from sglang.srt.tenancy.cache.core.node import PUBLIC
 
 DEVICE = 1200
 ROUNDS = 6

@@ -16,13 +16,13 @@ from fastapi.responses import StreamingResponse
 
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.tenancy.config import TenantConfig
+from sglang.srt.tenancy.flags import TenantOptions
 from sglang.srt.tenancy.http import middleware, request_context, startup
 from sglang.srt.tenancy.http.identity import RequestIdentity, Resolver
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.rate_limiter import RateLimiter
 from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
 from sglang.srt.tenancy.limits import Limits
-from sglang.srt.tenancy.options import TenantOptions
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
 from sglang.srt.utils.auth import AuthLevel, auth_level
 

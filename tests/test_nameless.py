@@ -10,7 +10,7 @@ import pytest
 from support.engine import Engine, Setting
 from support.trees import start_group
 
-from sglang.srt.tenancy.cache.node import walk
+from sglang.srt.tenancy.cache.core.node import walk
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, fresh_anonymous
 
 COMMON = array("q", range(100, 140))

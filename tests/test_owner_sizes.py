@@ -12,8 +12,8 @@ from support.eviction import hold
 from support.trees import start_group
 
 from sglang.srt.tenancy.cache import report
-from sglang.srt.tenancy.cache.node import PUBLIC
-from sglang.srt.tenancy.cache.owner_sizes import OwnerSizes
+from sglang.srt.tenancy.cache.core.node import PUBLIC
+from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
 from sglang.srt.tenancy.user_id import digest
 
 OWNERS = 100_000

@@ -6,9 +6,9 @@ from array import array
 
 import pytest
 
-from sglang.srt.tenancy.messages import Prefix, Refused
-from sglang.srt.tenancy.prefix_source import MAX_PREFIXES
-from sglang.srt.tenancy.prefixes import PrefixTable
+from sglang.srt.tenancy.control.messages import Prefix, Refused
+from sglang.srt.tenancy.control.prefix_table import PrefixTable
+from sglang.srt.tenancy.prefix_spec import MAX_PREFIXES
 
 PAGE = 4
 

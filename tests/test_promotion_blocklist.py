@@ -15,9 +15,9 @@ from support.served import serve
 from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.promotion_blocklist import PromotionBlocklist
-from sglang.srt.tenancy.cache.verdicts import Judged
-from sglang.srt.tenancy.ownership import namespace
+from sglang.srt.tenancy.cache.core.promotion_blocklist import PromotionBlocklist
+from sglang.srt.tenancy.cache.core.verdicts import Judged
+from sglang.srt.tenancy.namespace import namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))

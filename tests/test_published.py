@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sglang.srt.tenancy.cache.published import Published
+from sglang.srt.tenancy.cache.core.published import Published
 
 
 def covered(plain: set[tuple[int, ...]], tokens: array[int], end: int, page: int) -> int:

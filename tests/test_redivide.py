@@ -13,9 +13,15 @@ from fair_service.record import Ask
 from support.engine import Engine, Setting
 from support.trees import start_group
 
-from sglang.srt.tenancy.cache.quota import CacheShares
-from sglang.srt.tenancy.control import Control
-from sglang.srt.tenancy.messages import Configure, Order, Prefix, TenantControl, TenantControlReply
+from sglang.srt.tenancy.cache.core.quota import CacheShares
+from sglang.srt.tenancy.control.messages import (
+    Configure,
+    Order,
+    Prefix,
+    TenantControl,
+    TenantControlReply,
+)
+from sglang.srt.tenancy.control.scheduler_handler import Control
 
 PAGE = 4
 SIZE = 512

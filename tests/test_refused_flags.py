@@ -14,7 +14,7 @@ import pytest
 
 from sglang.srt.arg_groups.arg_utils import namespace_of
 from sglang.srt.server_args import ServerArgs, prepare_server_args
-from sglang.srt.tenancy.options import FIELDS, upstream_fields
+from sglang.srt.tenancy.flags import FIELDS, upstream_fields
 
 ON = ["--enable-tenant-cache"]
 ISOLATED = [*ON, "--tenant-mode", "isolated"]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.server
 SABOTAGES = {
     "isolated": """
 def sabotage():
-    from sglang.srt.tenancy import ownership
+    from sglang.srt.tenancy import namespace as ownership
 
     ownership.Namespace = lambda owner, extra_key: extra_key
 """,

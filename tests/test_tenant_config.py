@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
-from sglang.srt.tenancy.prefix_source import PrefixSource
+from sglang.srt.tenancy.prefix_spec import PrefixSource
 from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC
 
 

@@ -12,9 +12,9 @@ from support.trees import start_group
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node, walk
-from sglang.srt.tenancy.cache.verdicts import Judged
-from sglang.srt.tenancy.ownership import namespace
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node, walk
+from sglang.srt.tenancy.cache.core.verdicts import Judged
+from sglang.srt.tenancy.namespace import namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages

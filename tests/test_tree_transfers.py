@@ -12,8 +12,8 @@ from support.trees import start_group
 
 from sglang.srt.managers import cache_controller
 from sglang.srt.tenancy.cache import storage
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node, walk
-from sglang.srt.tenancy.cache.quota import CacheShares
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node, walk
+from sglang.srt.tenancy.cache.core.quota import CacheShares
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages

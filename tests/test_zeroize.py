@@ -15,7 +15,7 @@ from sglang.srt.mem_cache.allocator import TokenToKVPoolAllocator
 from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, MLATokenToKVPool
 from sglang.srt.mem_cache.pool_host.mha import MHATokenToKVPoolHost
 from sglang.srt.mem_cache.pool_host.mla import MLATokenToKVPoolHost
-from sglang.srt.tenancy.cache.zeroize import zeroize_freed_slots
+from sglang.srt.tenancy.cache.adapters.hiradix.zeroize import zeroize_freed_slots
 
 PROMPTS = {"ann": array("q", range(100, 140)), "ben": array("q", range(200, 240))}
 

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from sglang.srt.tenancy.cache.node import PUBLIC, Node
-from sglang.srt.tenancy.cache.segments import Segments
+from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
+from sglang.srt.tenancy.cache.core.segments import Segments
 
 PROTECTED_PART = 0.8  # of a tier, in segmented LRU
 FLOOR = 1 / 8  # of a tier, for what is on probation

@@ -14,8 +14,8 @@ from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.mem_cache.base_prefix_cache import InitLoadBackParams
 from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.sampling.sampling_params import SamplingParams
-from sglang.srt.tenancy.cache.node import QUEUED_DEVICE, QUEUED_HOST
-from sglang.srt.tenancy.ownership import adopt
+from sglang.srt.tenancy.cache.core.node import QUEUED_DEVICE, QUEUED_HOST
+from sglang.srt.tenancy.namespace import adopt
 
 DEVICE, HOST = 8_192, 16_384  # tokens
 EPOCH = 1_024  # admitted requests

@@ -27,10 +27,10 @@ from sglang.srt.mem_cache.radix_cache import RadixCache
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
-from sglang.srt.tenancy.ownership import adopt
-from sglang.srt.tenancy.schedule.accounts import Prices
+from sglang.srt.tenancy.namespace import adopt
 from sglang.srt.tenancy.schedule.factory import policy_class, turns
-from sglang.srt.tenancy.schedule.give_way import next_prefill
+from sglang.srt.tenancy.schedule.preemption import next_prefill
+from sglang.srt.tenancy.schedule.service_tracker import Prices
 from sglang.srt.tenancy.user_id import account_name
 
 

@@ -11,9 +11,9 @@ from fair_service.device import Device
 from fair_service.engine import Engine
 from fair_service.record import Ask
 
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, REGISTERED, Node
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, REGISTERED, Node
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
-from sglang.srt.tenancy.options import TenantOptions
+from sglang.srt.tenancy.flags import TenantOptions
 
 EPOCH = TenantOptions.tenant_epoch_requests
 PLENTY = 98_304  # tokens: nothing of these small prompts is evicted

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe_monitor.cache import Pair, Sight, Watched
-from sglang.srt.tenancy.cache.node import Node, walk
+from sglang.srt.tenancy.cache.core.node import Node, walk
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.mem_cache.base_prefix_cache import InitLoadBackParams
 from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.sampling.sampling_params import SamplingParams
-from sglang.srt.tenancy.ownership import adopt
+from sglang.srt.tenancy.namespace import adopt
 from tree_cost.subjects import Subject
 from tree_cost.traces import Turn
 

@@ -11,7 +11,7 @@ from support.trees import Tree
 from tqdm import tqdm
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams, InsertParams
-from sglang.srt.tenancy.options import FIELDS
+from sglang.srt.tenancy.flags import FIELDS
 from tree_cost.traces import LEAF, LONG, SEED, SYSTEM, Prompt, Shape, leaf
 
 _SLACK = 32 * LONG  # tokens of each pool that the filled tree leaves free

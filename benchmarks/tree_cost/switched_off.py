@@ -12,7 +12,7 @@ from support.trees import Tree
 import sglang.srt.tenancy.registry  # noqa: F401  registers ours, as the scheduler's import does
 from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.registry import TreeCacheBuildContext, create_tree_cache
-from sglang.srt.tenancy.options import BACKEND
+from sglang.srt.tenancy.flags import BACKEND
 
 _PATCHED = Path(__file__).resolve().parents[2] / "patches" / "upstream.lock"
 

@@ -30,11 +30,11 @@ from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
+from sglang.srt.tenancy.cache.core.node import Node, walk
+from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
-from sglang.srt.tenancy.cache.node import Node, walk
-from sglang.srt.tenancy.cache.quota import CacheShares
 from sglang.srt.tenancy.cache.radix import TenantRadixCache
-from sglang.srt.tenancy.ownership import Namespace, adopt, namespace
+from sglang.srt.tenancy.namespace import Namespace, adopt, namespace
 from support.storage import Storage
 from support.transfers import Streams
 

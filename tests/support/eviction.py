@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.node import PUBLIC, QUEUED_DEVICE, Node, walk
-from sglang.srt.tenancy.cache.order import EvictionOrder
-from sglang.srt.tenancy.ownership import Namespace
+from sglang.srt.tenancy.cache.core.node import PUBLIC, QUEUED_DEVICE, Node, walk
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
+from sglang.srt.tenancy.namespace import Namespace
 
 SMALL = 1 / 8
 KEPT = 1 / 2

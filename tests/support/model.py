@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sglang.srt.tenancy.cache.node import NO_PROMOTE, SCANNED_CLEAN, Node
+from sglang.srt.tenancy.cache.core.node import NO_PROMOTE, SCANNED_CLEAN, Node
 from sglang.srt.tenancy.user_id import account_name
 from support.engine import Seen, Setting
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sglang.srt.runtime_context import get_parallel
-from sglang.srt.tenancy.cache.hashes import ensure_hashes
-from sglang.srt.tenancy.cache.node import walk
+from sglang.srt.tenancy.cache.adapters.hiradix.hashes import ensure_hashes
+from sglang.srt.tenancy.cache.core.node import walk
 from support.engine import Engine, Setting
 from support.patience import until
 

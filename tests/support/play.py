@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from sglang.srt.managers.schedule_batch import Req
-from sglang.srt.tenancy.cache.quota import CacheShares
-from sglang.srt.tenancy.ownership import stays_private
+from sglang.srt.tenancy.cache.core.quota import CacheShares
+from sglang.srt.tenancy.namespace import stays_private
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, account_name
 from support.engine import LONGEST, Engine, Setting, Task
 from support.model import NOBODY, Model, ModelError, Place

@@ -26,9 +26,9 @@ from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
+from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
-from sglang.srt.tenancy.cache.quota import CacheShares
-from sglang.srt.tenancy.ownership import namespace
+from sglang.srt.tenancy.namespace import namespace
 
 
 def _platform() -> Any:

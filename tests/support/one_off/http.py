@@ -20,13 +20,13 @@ from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.detect.memory import CHUNK
 from sglang.srt.tenancy.detect.rules import Rules
 from sglang.srt.tenancy.detect.scan import Scanner
+from sglang.srt.tenancy.flags import TenantOptions
 from sglang.srt.tenancy.http import middleware, request_context, startup
 from sglang.srt.tenancy.http.identity import Resolver
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.rate_limiter import RateLimiter
 from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
 from sglang.srt.tenancy.limits import Limits
-from sglang.srt.tenancy.options import TenantOptions
 
 PACE = 100.0  # users a second, on the clock by which tokens wear off
 OPTIONS = TenantOptions(enable_tenant_cache=True)

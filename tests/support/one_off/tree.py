@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy import ownership
-from sglang.srt.tenancy.cache.node import Node, walk
-from sglang.srt.tenancy.ownership import Namespace
+from sglang.srt.tenancy import namespace as ownership
+from sglang.srt.tenancy.cache.core.node import Node, walk
+from sglang.srt.tenancy.namespace import Namespace
 from support.engine import Engine, Setting, Task
 from support.one_off.samples import alive, entries
 

@@ -32,9 +32,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sglang.srt.tenancy.cache.quota import CacheShares
+from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.limits import LIMIT_FIELDS, Limits
-from sglang.srt.tenancy.prefix_source import (
+from sglang.srt.tenancy.prefix_spec import (
     MAX_PREFIXES,
     PrefixSource,
     SourceError,

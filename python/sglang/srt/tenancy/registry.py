@@ -10,13 +10,13 @@ from sglang.srt.mem_cache.registry import (
     get_radix_cache_factory,
     register_radix_cache_backend,
 )
-from sglang.srt.tenancy import control
-from sglang.srt.tenancy.cache import deferred_free
-from sglang.srt.tenancy.cache.zeroize import zeroize_freed_slots
+from sglang.srt.tenancy.cache.adapters.hiradix import deferred_free
+from sglang.srt.tenancy.cache.adapters.hiradix.zeroize import zeroize_freed_slots
 from sglang.srt.tenancy.config import TenantConfig
-from sglang.srt.tenancy.options import BACKEND, TenantOptions
-from sglang.srt.tenancy.ownership import adopt
-from sglang.srt.tenancy.schedule import give_way, sessions
+from sglang.srt.tenancy.control import scheduler_handler
+from sglang.srt.tenancy.flags import BACKEND, TenantOptions
+from sglang.srt.tenancy.namespace import adopt
+from sglang.srt.tenancy.schedule import preemption, sessions
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import BasePrefixCache
@@ -78,7 +78,7 @@ def refuse(context: TreeCacheBuildContext) -> None:
 
 if get_radix_cache_factory(BACKEND) is None:
     register_radix_cache_backend(BACKEND, build)
-    control.install()
+    scheduler_handler.install()
     deferred_free.install()
-    give_way.install()
+    preemption.install()
     sessions.install()

@@ -1,1 +1,1 @@
-"""The trees: upstream's, taught to keep out what must not stay."""
+"""The prefix cache with owners: ``core`` decides, ``adapters`` bind it to engines."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, PUBLIC, Node, walk
-from sglang.srt.tenancy.cache.order import EvictionOrder
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, PUBLIC, Node, walk
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.sharing import Sharing
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sglang.srt.tenancy.cache.node import Node, walk
+from sglang.srt.tenancy.cache.core.node import Node, walk
 from sglang.srt.tenancy.cache.requests import Requests
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams, EvictResult
-from sglang.srt.tenancy.cache.node import JOINED, Node
+from sglang.srt.tenancy.cache.core.node import JOINED, Node
 from sglang.srt.tenancy.cache.requests import Requests
 
 # A joined node gives up at least this part of itself, so that cutting it stays cheap.

@@ -10,11 +10,11 @@ import torch
 from sglang.srt.mem_cache.base_prefix_cache import MatchResult
 from sglang.srt.mem_cache.events import StorageMedium
 from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache.adapters.hiradix.deferred_free import HostFrees
 from sglang.srt.tenancy.cache.check import Checked
-from sglang.srt.tenancy.cache.deferred_free import HostFrees
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, QUEUED_HOST, Node, walk
-from sglang.srt.tenancy.cache.order import EvictionOrder
-from sglang.srt.tenancy.cache.quota import CacheShares
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, QUEUED_HOST, Node, walk
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
+from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.cache.storage_erasure import StorageErasing
 
 if TYPE_CHECKING:

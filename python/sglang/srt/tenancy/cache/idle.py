@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from sglang.srt.tenancy.cache.core.node import Node
 from sglang.srt.tenancy.cache.erasure import Erased, Erasing
-from sglang.srt.tenancy.cache.node import Node
 from sglang.srt.tenancy.user_id import account_name
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from sglang.srt.tenancy.cache.deferred_free import DeviceFrees
+from sglang.srt.tenancy.cache.adapters.hiradix.deferred_free import DeviceFrees
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node, walk
 from sglang.srt.tenancy.cache.names import Named
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node, walk
 
 
 class LogicalFree(Named):

@@ -5,8 +5,14 @@ from __future__ import annotations
 import torch
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
+from sglang.srt.tenancy.cache.core.node import (
+    JOINED,
+    LOGICALLY_FREED,
+    NO_PROMOTE,
+    SCANNED_CLEAN,
+    Node,
+)
 from sglang.srt.tenancy.cache.logical_free import LogicalFree
-from sglang.srt.tenancy.cache.node import JOINED, LOGICALLY_FREED, NO_PROMOTE, SCANNED_CLEAN, Node
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sglang.srt.tenancy.cache.hashes import ensure_hashes
-from sglang.srt.tenancy.cache.node import Node, walk
+from sglang.srt.tenancy.cache.adapters.hiradix.hashes import ensure_hashes
+from sglang.srt.tenancy.cache.core.node import Node, walk
 from sglang.srt.tenancy.cache.tree import OwnedTree
 
 

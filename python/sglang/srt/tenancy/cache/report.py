@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from sglang.srt.tenancy.cache.node import PUBLIC
-from sglang.srt.tenancy.cache.owner_sizes import OwnerSizes
-from sglang.srt.tenancy.ownership import Namespace
+from sglang.srt.tenancy.cache.core.node import PUBLIC
+from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
+from sglang.srt.tenancy.namespace import Namespace
 from sglang.srt.tenancy.user_id import digest
 
 # Per node, as the tree keeps them: a window that nobody touched since is not rolled.

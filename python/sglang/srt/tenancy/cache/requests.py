@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node
 from sglang.srt.tenancy.cache.sharing import Sharing
 from sglang.srt.tenancy.cache.tree import common_prefix
-from sglang.srt.tenancy.ownership import keeps_out_of_tree, stays_private
+from sglang.srt.tenancy.namespace import keeps_out_of_tree, stays_private
 from sglang.srt.tenancy.user_id import account_name
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from itertools import islice
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.merge import Merging
-from sglang.srt.tenancy.cache.node import (
+from sglang.srt.tenancy.cache.core.node import (
     EARNED,
     LOGICALLY_FREED,
     NO_PROMOTE,
@@ -24,12 +23,13 @@ from sglang.srt.tenancy.cache.node import (
     Node,
     walk,
 )
-from sglang.srt.tenancy.cache.promotion_blocklist import PromotionBlocklist
-from sglang.srt.tenancy.cache.published import Published
+from sglang.srt.tenancy.cache.core.promotion_blocklist import PromotionBlocklist
+from sglang.srt.tenancy.cache.core.published import Published
+from sglang.srt.tenancy.cache.core.verdicts import SOURCES, Judged, Verdicts
+from sglang.srt.tenancy.cache.core.window import reuse_diversity
+from sglang.srt.tenancy.cache.merge import Merging
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
-from sglang.srt.tenancy.cache.verdicts import SOURCES, Judged, Verdicts
-from sglang.srt.tenancy.cache.window import reuse_diversity
-from sglang.srt.tenancy.ownership import Namespace, namespace
+from sglang.srt.tenancy.namespace import Namespace, namespace
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from sglang.srt.mem_cache.events import StorageMedium
 from sglang.srt.mem_cache.hicache_storage import HiCacheStorageExtraInfo
 from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache.hashes import ensure_hashes, page_hashes, tag
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, NO_PROMOTE, PUBLIC, Node, walk
+from sglang.srt.tenancy.cache.adapters.hiradix.hashes import ensure_hashes, page_hashes, tag
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, NO_PROMOTE, PUBLIC, Node, walk
 from sglang.srt.tenancy.cache.tree import common_prefix
 from sglang.srt.tenancy.cache.within_share import WithinShare
-from sglang.srt.tenancy.ownership import Namespace, keeps_out_of_tree
+from sglang.srt.tenancy.namespace import Namespace, keeps_out_of_tree
 
 
 class Wanted(RadixKey):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy.cache.hashes import ensure_hashes, names_before_publication
+from sglang.srt.tenancy.cache.adapters.hiradix.hashes import ensure_hashes, names_before_publication
+from sglang.srt.tenancy.cache.adapters.hiradix.stored_pages import can_delete, delete_pages
+from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node
 from sglang.srt.tenancy.cache.idle import IdleExpiry
-from sglang.srt.tenancy.cache.node import LOGICALLY_FREED, Node
 from sglang.srt.tenancy.cache.storage import OwnedStorage
-from sglang.srt.tenancy.cache.stored_pages import can_delete, delete_pages
-from sglang.srt.tenancy.ownership import Namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.radix_cache import RadixKey

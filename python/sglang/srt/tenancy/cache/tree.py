@@ -26,7 +26,7 @@ from sglang.srt.mem_cache.base_prefix_cache import (
 )
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.mem_cache.utils import split_node_hash_value
-from sglang.srt.tenancy.cache.node import (
+from sglang.srt.tenancy.cache.core.node import (
     EARNED,
     JOINED,
     NEVER,
@@ -37,16 +37,16 @@ from sglang.srt.tenancy.cache.node import (
     UNCOUNTED,
     Node,
 )
-from sglang.srt.tenancy.cache.order import EvictionOrder
-from sglang.srt.tenancy.cache.owner_index import OwnerIndex
-from sglang.srt.tenancy.cache.quota import CacheShares
-from sglang.srt.tenancy.cache.window import Clock
-from sglang.srt.tenancy.ownership import Namespace
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
+from sglang.srt.tenancy.cache.core.owner_index import OwnerIndex
+from sglang.srt.tenancy.cache.core.quota import CacheShares
+from sglang.srt.tenancy.cache.core.window import Clock
+from sglang.srt.tenancy.namespace import Namespace
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.cache_init_params import CacheInitParams
-    from sglang.srt.tenancy.cache.zeroize import Zeroizer
-    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.cache.adapters.hiradix.zeroize import Zeroizer
+    from sglang.srt.tenancy.flags import TenantOptions
 
 
 class OwnedTree(RadixCache):

@@ -15,10 +15,10 @@ from sglang.srt.mem_cache.base_prefix_cache import (
     InsertParams,
     InsertResult,
 )
+from sglang.srt.tenancy.cache.core.node import Node
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
+from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.cache.eviction import FairEviction
-from sglang.srt.tenancy.cache.node import Node
-from sglang.srt.tenancy.cache.order import EvictionOrder
-from sglang.srt.tenancy.cache.quota import CacheShares
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req

@@ -12,9 +12,9 @@ from sglang.srt.tenancy.detect import wire
 from sglang.srt.tenancy.detect.pipeline import Pipeline, Prompt
 
 if TYPE_CHECKING:
-    from sglang.srt.tenancy.messages import Verdict
-    from sglang.srt.tenancy.options import TenantOptions
-    from sglang.srt.tenancy.plane import ControlPlane
+    from sglang.srt.tenancy.control.client import ControlPlane
+    from sglang.srt.tenancy.control.messages import Verdict
+    from sglang.srt.tenancy.flags import TenantOptions
 
 logger = logging.getLogger("sglang.srt.entrypoints.http_server")
 
@@ -68,7 +68,7 @@ def watch(manager: Any, request: Any) -> None:
     tokens = request.input_ids
 
     async def deliver(harmless: int, sensitive: int | None) -> None:
-        from sglang.srt.tenancy.messages import Verdict
+        from sglang.srt.tenancy.control.messages import Verdict
 
         page_size = manager.server_args.page_size
         said = speaks_of(page_size, harmless, sensitive)

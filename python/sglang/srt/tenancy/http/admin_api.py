@@ -9,10 +9,8 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from sglang.srt.tenancy.detect import service
-from sglang.srt.tenancy.http.errors import error_response
-from sglang.srt.tenancy.http.selftest import SelfTestError, prove
-from sglang.srt.tenancy.messages import (
+from sglang.srt.tenancy.control.client import plane_of
+from sglang.srt.tenancy.control.messages import (
     Erase,
     ListPrefixes,
     Refused,
@@ -21,8 +19,10 @@ from sglang.srt.tenancy.messages import (
     Withdraw,
     refused,
 )
-from sglang.srt.tenancy.plane import plane_of
-from sglang.srt.tenancy.prefix_source import SourceError, check_name, parse_source
+from sglang.srt.tenancy.detect import service
+from sglang.srt.tenancy.errors import error_response
+from sglang.srt.tenancy.http.selftest import SelfTestError, prove
+from sglang.srt.tenancy.prefix_spec import SourceError, check_name, parse_source
 from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
 from sglang.srt.utils.auth import AuthLevel, auth_level
 

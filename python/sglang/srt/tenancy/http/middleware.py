@@ -14,8 +14,8 @@ import orjson
 from starlette.datastructures import Headers, QueryParams
 
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
+from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.http.admission import Admission, ClientGone, wait_for_permit
-from sglang.srt.tenancy.http.errors import error_response
 from sglang.srt.tenancy.http.identity import (
     BODY_FIELDS,
     Resolver,

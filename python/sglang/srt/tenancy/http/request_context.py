@@ -22,7 +22,7 @@ from sglang.srt.tenancy.http.prompt_count import (
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError, digest, fresh_anonymous
 
 if TYPE_CHECKING:
-    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.flags import TenantOptions
 
 
 class RequestOwner:

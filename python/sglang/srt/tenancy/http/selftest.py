@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from sglang.srt.tenancy.control.client import plane_of
+from sglang.srt.tenancy.control.messages import Erase, Refused
 from sglang.srt.tenancy.http.identity import headers_of_the_server_itself
 from sglang.srt.tenancy.http.log import logger
-from sglang.srt.tenancy.messages import Erase, Refused
-from sglang.srt.tenancy.plane import plane_of
 from sglang.srt.utils import kill_process_tree
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.flags import TenantOptions
 
 _TIMEOUT = 600.0  # seconds for one request: the first may compile kernels
 _CHANCE = 16  # tokens; with so many no prompt of somebody else begins like a random one

@@ -17,7 +17,7 @@ from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.flags import TenantOptions
 
 
 def install(app: FastAPI) -> None:
@@ -47,6 +47,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     TenantMiddleware.admin_api_key = getattr(options, "admin_api_key", None)
     # Imported here: with the feature off, the server has no endpoint more than upstream.
     from sglang.srt.entrypoints.http_server import get_global_state
+    from sglang.srt.tenancy.control.client import plane_of
     from sglang.srt.tenancy.detect import service as detector
     from sglang.srt.tenancy.http import ticker
     from sglang.srt.tenancy.http.access_log import hide_users
@@ -54,7 +55,6 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.http.config_reload import Reloader
     from sglang.srt.tenancy.http.selftest import prove_at_startup, server_stops_on_failure
     from sglang.srt.tenancy.http.user_erasure import forget
-    from sglang.srt.tenancy.plane import plane_of
 
     hide_users()
     add_routes(app)

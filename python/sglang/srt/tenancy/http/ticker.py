@@ -6,11 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from sglang.srt.tenancy.messages import Tick
+from sglang.srt.tenancy.control.messages import Tick
 
 if TYPE_CHECKING:
-    from sglang.srt.tenancy.options import TenantOptions
-    from sglang.srt.tenancy.plane import ControlPlane
+    from sglang.srt.tenancy.control.client import ControlPlane
+    from sglang.srt.tenancy.flags import TenantOptions
 
 _LONGEST_PERIOD = 5  # seconds
 

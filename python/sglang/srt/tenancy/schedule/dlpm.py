@@ -17,8 +17,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.managers.schedule_policy import CacheAwarePolicy, match_prefix_for_req
-from sglang.srt.tenancy.schedule.accounts import Account, Ticket
-from sglang.srt.tenancy.schedule.policy import FairPolicy
+from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
+from sglang.srt.tenancy.schedule.service_tracker import Account, Ticket
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req

@@ -10,11 +10,11 @@ from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.schedule_policy import PrefillAdder, SchedulePolicy
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.schedule.dlpm import DeficitLongestPrefixMatch
-from sglang.srt.tenancy.schedule.policy import FairPolicy
+from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
 from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
 
 if TYPE_CHECKING:
-    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.flags import TenantOptions
 
 
 def policy_class(options: TenantOptions, name: str) -> Callable[..., SchedulePolicy]:

@@ -14,8 +14,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 from operator import attrgetter
 from typing import Any
 
-from sglang.srt.tenancy.schedule.accounts import Account, Ticket
-from sglang.srt.tenancy.schedule.policy import FairPolicy
+from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
+from sglang.srt.tenancy.schedule.service_tracker import Account, Ticket
 
 Turn = tuple[float, int, int, Account]  # due, last turn, arrival of the oldest request
 

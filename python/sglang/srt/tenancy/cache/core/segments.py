@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from sglang.srt.tenancy.cache.node import PUBLIC, Node
-from sglang.srt.tenancy.cache.owner_sizes import OwnerSizes
-from sglang.srt.tenancy.cache.window import Clock
+from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
+from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
+from sglang.srt.tenancy.cache.core.window import Clock
 
 
 class Segments:

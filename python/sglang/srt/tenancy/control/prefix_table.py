@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sglang.srt.tenancy.messages import Origin, Prefix, Tokens, refused
-from sglang.srt.tenancy.prefix_source import MAX_PREFIXES
+from sglang.srt.tenancy.control.messages import Origin, Prefix, Tokens, refused
+from sglang.srt.tenancy.prefix_spec import MAX_PREFIXES
 
 Change = Callable[[Tokens], None]
 

@@ -23,11 +23,11 @@ import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from sglang.srt.tenancy.cache.levels import Levels
-from sglang.srt.tenancy.cache.node import PUBLIC, Node
-from sglang.srt.tenancy.cache.quota import CacheShares, Quota
-from sglang.srt.tenancy.cache.segments import Segments
-from sglang.srt.tenancy.cache.window import Clock
+from sglang.srt.tenancy.cache.core.levels import Levels
+from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
+from sglang.srt.tenancy.cache.core.quota import CacheShares, Quota
+from sglang.srt.tenancy.cache.core.segments import Segments
+from sglang.srt.tenancy.cache.core.window import Clock
 
 _SMALL = 1 / 8  # of the tier: nobody holds too much below that, however many owners there are
 _KEPT = 1 / 2  # of a fair share: protected tokens below that do not go for what is not

@@ -18,12 +18,12 @@ from sglang.srt.managers.schedule_policy import (
     SchedulePolicy,
     match_prefix_for_req,
 )
-from sglang.srt.tenancy.schedule.accounts import Account, Ledger, Prices, Ticket
+from sglang.srt.tenancy.schedule.service_tracker import Account, Ledger, Prices, Ticket
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
     from sglang.srt.managers.schedule_policy import PrefillAdder
-    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.flags import TenantOptions
 
 # Turns after which a user who had one counts as gone.
 LATELY = 64

@@ -15,7 +15,7 @@ from sglang.srt.tenancy.user_id import account_name
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
-    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.flags import TenantOptions
 
 # Accounts that may pile up before those that nobody needs any more are closed.
 IDLE_ACCOUNTS = 1024

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.ownership import Namespace
+from sglang.srt.tenancy.namespace import Namespace
 from sglang.srt.tenancy.user_id import PUBLIC as PUBLIC
 
 # Bits of ``Node.state``.

@@ -10,7 +10,7 @@ from sglang.srt.tenancy.user_id import digest, fresh_anonymous
 if TYPE_CHECKING:
     from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
     from sglang.srt.managers.schedule_batch import Req
-    from sglang.srt.tenancy.options import TenantOptions
+    from sglang.srt.tenancy.flags import TenantOptions
 
 
 class Namespace:

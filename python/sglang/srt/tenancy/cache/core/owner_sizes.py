@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from itertools import chain, islice
 
-from sglang.srt.tenancy.cache.node import PUBLIC
+from sglang.srt.tenancy.cache.core.node import PUBLIC
 
 
 class OwnerSizes(dict[str, int]):

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.mem_cache.common import release_kv_cache
-from sglang.srt.tenancy.schedule.policy import FairPolicy
+from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sglang.srt.tenancy.cache.node import SCANNED_CLEAN, Node
+from sglang.srt.tenancy.cache.core.node import SCANNED_CLEAN, Node
 
 
 class Verdicts(Protocol):

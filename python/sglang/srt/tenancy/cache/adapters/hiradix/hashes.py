@@ -14,7 +14,7 @@ from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.mem_cache.utils import get_hash_str
-from sglang.srt.tenancy.cache.node import Node
+from sglang.srt.tenancy.cache.core.node import Node
 from sglang.srt.tenancy.user_id import process_key
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from sglang.srt.managers.io_struct import BaseReq, hook_custom_types
-from sglang.srt.tenancy.prefix_source import SourceKind
+from sglang.srt.tenancy.prefix_spec import SourceKind
 
 if TYPE_CHECKING:
     Tokens = array[int]

@@ -45,7 +45,7 @@ class SchedulerAccess:
 
     def reweigh(self, weights: Mapping[str, float]) -> None:
         """Have a fair schedule policy divide service by other weights."""
-        from sglang.srt.tenancy.schedule.policy import FairPolicy
+        from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
 
         policy = self._scheduler.policy
         if isinstance(policy, FairPolicy):

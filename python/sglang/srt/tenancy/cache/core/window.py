@@ -6,7 +6,7 @@ on a wall clock. A window is the current epoch and the one before.
 
 from __future__ import annotations
 
-from sglang.srt.tenancy.cache.node import Node
+from sglang.srt.tenancy.cache.core.node import Node
 
 
 class Clock:

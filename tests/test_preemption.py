@@ -11,13 +11,13 @@ from fair_service.engine import Engine
 from fair_service.record import Ask
 
 from sglang.srt.managers.schedule_batch import Req
-from sglang.srt.tenancy.schedule import give_way
-from sglang.srt.tenancy.schedule.policy import LATELY, FairPolicy
+from sglang.srt.tenancy.schedule import preemption
+from sglang.srt.tenancy.schedule.fair_policy import LATELY, FairPolicy
 from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
 
 FAIR = ["vtc", "dlpm"]
 STEP = 64
-PART = STEP // give_way.PART
+PART = STEP // preemption.PART
 DEVICE = Device(memory=6_000, running=16, chunk=STEP)
 LONG = 20 * STEP  # tokens
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sglang.srt.tenancy.messages import (
+from sglang.srt.tenancy.control.messages import (
     Order,
     Refused,
     TenantControl,

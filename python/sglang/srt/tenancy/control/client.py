@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy.channel import connect
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
-from sglang.srt.tenancy.messages import Configure, Order, Publish, Refused, refused
-from sglang.srt.tenancy.prefix_source import PrefixSource, SourceError
-from sglang.srt.tenancy.render import Renderer
+from sglang.srt.tenancy.control.channel import connect
+from sglang.srt.tenancy.control.messages import Configure, Order, Publish, Refused, refused
+from sglang.srt.tenancy.control.prefix_tokenizer import Renderer
+from sglang.srt.tenancy.prefix_spec import PrefixSource, SourceError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sglang.srt.tenancy.cache.node import Node, walk
+from sglang.srt.tenancy.cache.core.node import Node, walk
 
 Nodes = dict[Node, None]  # a set whose order is that of insertion, equal on all ranks
 

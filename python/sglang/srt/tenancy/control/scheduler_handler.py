@@ -12,9 +12,8 @@ from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache import report
-from sglang.srt.tenancy.cache.quota import CacheShares
-from sglang.srt.tenancy.extra_keys import qualified
-from sglang.srt.tenancy.messages import (
+from sglang.srt.tenancy.cache.core.quota import CacheShares
+from sglang.srt.tenancy.control.messages import (
     Configure,
     Erase,
     ListPrefixes,
@@ -30,9 +29,10 @@ from sglang.srt.tenancy.messages import (
     Withdraw,
     refused,
 )
-from sglang.srt.tenancy.ownership import namespace
-from sglang.srt.tenancy.prefixes import PrefixTable
-from sglang.srt.tenancy.scheduler_access import NoScheduler, SchedulerAccess
+from sglang.srt.tenancy.control.prefix_table import PrefixTable
+from sglang.srt.tenancy.control.scheduler_access import NoScheduler, SchedulerAccess
+from sglang.srt.tenancy.extra_keys import qualified
+from sglang.srt.tenancy.namespace import namespace
 
 Answer = dict[str, Any]
 

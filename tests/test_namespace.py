@@ -11,9 +11,9 @@ import pytest
 
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.sampling.sampling_params import SamplingParams
-from sglang.srt.tenancy import ownership
-from sglang.srt.tenancy.options import TenantOptions
-from sglang.srt.tenancy.ownership import Namespace, adopt
+from sglang.srt.tenancy import namespace as ownership
+from sglang.srt.tenancy.flags import TenantOptions
+from sglang.srt.tenancy.namespace import Namespace, adopt
 
 OPTIONS = TenantOptions(enable_tenant_cache=True)
 

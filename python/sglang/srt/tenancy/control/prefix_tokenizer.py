@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sglang.srt.tenancy.messages import Prefix
-from sglang.srt.tenancy.prefix_source import MAX_TOKENS, PrefixSource, SourceError
-from sglang.srt.tenancy.prefixes import content_of
+from sglang.srt.tenancy.control.messages import Prefix
+from sglang.srt.tenancy.control.prefix_table import content_of
+from sglang.srt.tenancy.prefix_spec import MAX_TOKENS, PrefixSource, SourceError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

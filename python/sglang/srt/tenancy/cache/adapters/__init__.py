@@ -1,0 +1,1 @@
+"""Bindings of the policy to what engines have."""

@@ -1,0 +1,1 @@
+"""Upstream 0.5.17's radix caches, with and without a host tier."""

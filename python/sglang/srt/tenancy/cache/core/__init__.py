@@ -1,0 +1,1 @@
+"""The policy of the prefix cache, without an engine: no torch, nothing of upstream's."""

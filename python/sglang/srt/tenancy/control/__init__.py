@@ -1,0 +1,1 @@
+"""Operators' requests: from the HTTP processes to the schedulers and back."""

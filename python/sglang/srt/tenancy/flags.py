@@ -1,0 +1,180 @@
+"""The tenant flags: fields of ServerArgs, and their help."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Literal
+
+from sglang.srt.arg_groups.arg_utils import NS, A, Arg, add_cli_args_from_dataclass
+
+# The name under which upstream's registry of cache backends knows ours.
+BACKEND = "tenant"
+
+# What --schedule-policy takes besides upstream's own.
+FAIR_POLICIES = ["vtc", "dlpm"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class TenantOptions:
+    """The part of ServerArgs that belongs to the fork.
+
+    ``NS``: upstream's namespace, under which a resolved value is published to its processes.
+    """
+
+    enable_tenant_cache: A[
+        bool,
+        Arg(help="Give every cached prefix an owner. Without it the server is upstream's."),
+        NS("memory"),
+    ] = False
+    tenant_mode: A[
+        Literal["shared", "isolated", "selective"],
+        Arg(
+            help="shared: every prefix serves everybody, as upstream. isolated: each user "
+            "matches only their own. selective: what is harmless and shared becomes public."
+        ),
+        NS("memory"),
+    ] = "selective"
+    tenant_config: A[
+        str | None,
+        Arg(help="TOML file of users, their API keys and weights. Reloaded on SIGHUP."),
+        NS("serving"),
+    ] = None
+    tenant_header: A[
+        str | None,
+        Arg(help="Header in which a gateway that has authenticated the user names them."),
+        NS("serving"),
+    ] = None
+    tenant_anonymous: A[
+        Literal["isolate", "share", "reject"],
+        Arg(
+            help="Requests that name no user. isolate: nothing they compute is kept. share: "
+            "they are one common user. reject: 401."
+        ),
+        NS("serving"),
+    ] = "isolate"
+    tenant_public_users: A[
+        int,
+        Arg(
+            help="selective: how many distinct users must hold the same harmless prefix within "
+            "the window before it becomes public."
+        ),
+        NS("memory"),
+    ] = 3
+    tenant_epoch_requests: A[
+        int,
+        Arg(help="Admitted requests to an epoch; the window is this epoch and the one before."),
+        NS("memory"),
+    ] = 1024
+    tenant_detector: A[
+        Literal["none", "rules", "off-trust-all"],
+        Arg(
+            help="selective: who says what is harmless. rules: patterns for numbers, keys, names "
+            "and the like that find nothing. none: nobody, only registered prefixes become public. "
+            "off-trust-all: everything is taken for harmless; for benchmarks, and for prompts that "
+            "nobody minds sharing."
+        ),
+        NS("serving"),
+    ] = "rules"
+    tenant_detector_model: A[
+        str | None,
+        Arg(
+            help="Folder of a token-classification checkpoint that reads each prompt after the "
+            "rules; on the CPU, in the detector's process."
+        ),
+        NS("serving"),
+    ] = None
+    tenant_detector_judge: A[
+        bool,
+        Arg(help="Ask the served model itself about what rules and model leave open."),
+        NS("serving"),
+    ] = False
+    tenant_rdr_threshold: A[
+        float,
+        Arg(
+            help="selective: a public prefix with fewer distinct users per hit than this, over "
+            "the window, is taken for the target of a probe and becomes private again. Fewer users "
+            "than this times --tenant-epoch-requests, alone on a server, cannot be told from a "
+            "prober. 0 never demotes."
+        ),
+        NS("memory"),
+    ] = 0.004
+    tenant_rdr_min_hits: A[
+        int,
+        Arg(help="selective: hits in the window before --tenant-rdr-threshold is looked at."),
+        NS("memory"),
+    ] = 256
+    tenant_quarantine_epochs: A[
+        int,
+        Arg(help="selective: epochs for which a probed prefix cannot become public again."),
+        NS("memory"),
+    ] = 64
+    tenant_publish_private_events: A[
+        bool,
+        Arg(
+            help="With --kv-events-config: publish events of private blocks too, under names "
+            "that only this server can compute. Without it private blocks are not published."
+        ),
+        NS("memory"),
+    ] = False
+    tenant_idle_ttl: A[
+        float | None,
+        Arg(
+            help="Seconds after which everything private to a user who sends no request is freed, "
+            "on every tier. 0 or unset: never."
+        ),
+        NS("memory"),
+    ] = None
+    tenant_zeroize: A[
+        bool,
+        Arg(
+            help="Overwrite every KV slot of device and host with zeros before it is free. Costs "
+            "memory bandwidth for each token that leaves the cache."
+        ),
+        NS("memory"),
+    ] = False
+
+    tenant_input_weight: A[
+        float,
+        Arg(help="--schedule-policy vtc or dlpm: service that a prompt token counts for."),
+        NS("schedule"),
+    ] = 1.0
+    tenant_cached_weight: A[
+        float,
+        Arg(
+            help="vtc, dlpm: service that a prompt token counts for that was found in the cache. "
+            "It computes nothing, but it holds memory for as long as the request runs."
+        ),
+        NS("schedule"),
+    ] = 0.1
+    tenant_output_weight: A[
+        float,
+        Arg(help="vtc, dlpm: service that a token of an answer counts for."),
+        NS("schedule"),
+    ] = 2.0
+    tenant_dlpm_quantum: A[
+        float,
+        Arg(
+            help="dlpm: service that each user gets before anybody gets more. Larger: more cache "
+            "hits in a row; smaller: stricter turns."
+        ),
+        NS("schedule"),
+    ] = 4096.0
+
+
+FIELDS = [field.name for field in dataclasses.fields(TenantOptions)]
+
+
+def upstream_fields(cls: type) -> list[str]:
+    """The fields of ServerArgs that upstream registers itself."""
+    return [f.name for f in dataclasses.fields(cls) if f.name not in FIELDS]
+
+
+def add_tenant_args(parser: argparse.ArgumentParser) -> None:
+    """All tenant flags, in one group of --help."""
+    group = parser.add_argument_group("tenant cache")
+    add_cli_args_from_dataclass(group, TenantOptions)
+
+
+def flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
