@@ -34,6 +34,11 @@ def _parser() -> argparse.ArgumentParser:
         default=Path(__file__).resolve().parent.parent,
         help="the fork's repository (default: the one this file is in)",
     )
+    parser.add_argument(
+        "--base",
+        metavar="VERSION",
+        help="upstream's release: one that upstream.json pins (default: the one it builds from)",
+    )
     commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     on_target = {
         "apply": "put the patches and the fork's own files into TARGET",
@@ -48,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
             _add_refresh_options(command)
     on_wheel = {
         "verify": "check headers, order, collisions, budget, and that every patch applies",
-        "lock": "write patches/upstream.lock: hashes of the upstream files the series touches",
+        "lock": "write the series' upstream.lock: hashes of the upstream files that it touches",
     }
     for name, text in on_wheel.items():
         _add_wheel_option(commands_of.add_parser(name, help=text, description=text))
@@ -117,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when done or nothing was to do, 1 when refused, 2 for bad usage."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminated)
-    repository = Repository(options.repo)
+    repository = Repository(options.repo, options.base)
     run = _run_on_target if "target" in options else _run_on_wheel
     try:
         print("\n".join(run(repository, options)))
