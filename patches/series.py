@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from patchqueue import commands, wheel
+from patchqueue import commands, drift, wheel
 from patchqueue.errors import Refusal
 from patchqueue.refresh import refresh
 from patchqueue.repository import Repository
@@ -57,7 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     }
     for name, text in on_wheel.items():
         _add_wheel_option(commands_of.add_parser(name, help=text, description=text))
+    _add_drift(commands_of)
     return parser
+
+
+def _add_drift(commands_of: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "say what another release of upstream's breaks: hunks, and names that our files use"
+    command = commands_of.add_parser("drift", help=text, description=text)
+    command.add_argument("release", metavar="VERSION", help="the release; it need not be pinned")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="where the report goes (default: stdout)"
+    )
+    command.add_argument(
+        "--release-wheel", type=Path, metavar="FILE", help="its wheel; default: downloaded by pip"
+    )
+    _add_wheel_option(command)
 
 
 def _add_refresh_options(command: argparse.ArgumentParser) -> None:
@@ -113,6 +127,16 @@ def _run_on_wheel(repository: Repository, options: argparse.Namespace) -> list[s
     return report
 
 
+def _run_drift(repository: Repository, options: argparse.Namespace) -> list[str]:
+    base = _open_wheel(repository, options.wheel)
+    path = options.release_wheel or wheel.fetch_release(repository, options.release)
+    lines = drift.report(repository, base, wheel.WheelFiles(path), options.release)
+    if options.output is None:
+        return lines[:-1]
+    options.output.write_text("\n".join(lines))
+    return [f"wrote {options.output}"]
+
+
 def _terminated(signum: int, frame: FrameType | None) -> None:
     # An exception, so that an unfinished change is undone on the way out.
     sys.exit(128 + signum)
@@ -124,6 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     repository = Repository(options.repo, options.base)
     run = _run_on_target if "target" in options else _run_on_wheel
+    if options.command == "drift":
+        run = _run_drift
     try:
         print("\n".join(run(repository, options)))
     except (Refusal, OSError) as error:
