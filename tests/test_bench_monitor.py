@@ -58,7 +58,7 @@ def test_what_an_operator_registered_is_never_demoted() -> None:
 def test_ordinary_users_are_left_alone(name: str, users: int, zipf: float) -> None:
     server = Server(DEFAULT)
     serve(server, ordinary(name, users, zipf, EPOCH + 128))  # their ratio is lowest at its end
-    assert server.cache.counts["promotions"] > 0
+    assert server.cache.core.counts["promotions"] > 0
     assert server.demotions == 0
 
 

@@ -14,7 +14,6 @@ from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.mem_cache.base_prefix_cache import InitLoadBackParams
 from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.sampling.sampling_params import SamplingParams
-from sglang.srt.tenancy.cache.core.node import QUEUED_DEVICE, QUEUED_HOST
 from sglang.srt.tenancy.namespace import adopt
 
 DEVICE, HOST = 8_192, 16_384  # tokens
@@ -30,8 +29,7 @@ class Found(NamedTuple):
 
 class Server:
     """``upstream``: upstream's own cache, in which all users share all and the oldest leaf goes.
-    ``order``: makes the order of each tier instead of the tree's own, from the bit that says a
-    node is queued on it, the tree, the evictable leaves and the tier's tokens."""
+    ``order``: makes the order of each tier instead of the tree's own, from the same arguments."""
 
     def __init__(
         self,
@@ -55,9 +53,8 @@ class Server:
         )
         self.cache: Any = self.tree.cache
         if order is not None:
-            cache, pool = self.cache, self.cache.token_to_kv_pool_host
-            cache.device_order = order(QUEUED_DEVICE, cache, cache.evictable_leaves, device)
-            cache.host_order = order(QUEUED_HOST, cache, cache.evictable_host_leaves, pool.size)
+            self.cache.new_order = order
+            self.cache.reset()
 
     def ask(self, user: str, prompt: Sequence[int]) -> Found:
         """Match, load back, make room, compute, insert, finish."""

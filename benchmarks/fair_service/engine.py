@@ -26,7 +26,7 @@ from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.mem_cache.radix_cache import RadixCache
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
-from sglang.srt.tenancy.cache.radix import TenantRadixCache
+from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.namespace import adopt
 from sglang.srt.tenancy.schedule.factory import policy_class, turns
 from sglang.srt.tenancy.schedule.preemption import next_prefill
@@ -262,7 +262,7 @@ class Engine:
     def _processed(self) -> None:
         """A step's results were looked at, as the scheduler tells the cache."""
         if isinstance(self.cache, TenantRadixCache):
-            self.cache.device_frees.advance()
+            self.cache.core.device_frees.advance()
 
     def _room_for(self, tokens: int) -> bool:
         evict_from_tree_cache(self.cache, tokens)

@@ -11,8 +11,8 @@ from fair_service.device import Device
 from fair_service.engine import Engine
 from fair_service.record import Ask
 
+from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, REGISTERED, Node
-from sglang.srt.tenancy.cache.radix import TenantRadixCache
 from sglang.srt.tenancy.flags import TenantOptions
 
 EPOCH = TenantOptions.tenant_epoch_requests
@@ -44,20 +44,30 @@ class Watched(TenantRadixCache):
         self.seen: dict[int, list[Sight]] = defaultdict(list)
         super().__init__(*args, **kwargs)
 
-    def _split_node(self, key: Any, child: Node, split_len: int) -> Node:
-        upper: Node = super()._split_node(key, child, split_len)
-        if child.id in self.seen:
-            self.seen[upper.id] = list(self.seen[child.id])
-        return upper
+    def reset(self) -> None:
+        super().reset()
+        tree, demoter = self.core.tree, self.core.sharing.demoter
+        split, demote_probed = tree.split, demoter.demote_probed
 
-    def _demote_probed(self, last: Node) -> None:
+        def watched_split(child: Node, tokens: int) -> Node:
+            upper = split(child, tokens)
+            if child.id in self.seen:
+                self.seen[upper.id] = list(self.seen[child.id])
+            return upper
+
+        def watched_demote_probed(last: Node) -> None:
+            self._look(last)
+            demote_probed(last)
+
+        tree.split, demoter.demote_probed = watched_split, watched_demote_probed  # type: ignore[method-assign]
+
+    def _look(self, last: Node) -> None:
         node = last
         while node.parent is not None:
             if not node.owner and not node.state & (REGISTERED | LOGICALLY_FREED):
                 hits, users = node.hit_cur + node.hit_pre, node.u_cnt_l + node.u_pre
-                self.seen[node.id].append(Sight(self.clock.admitted, hits, users))
+                self.seen[node.id].append(Sight(self.core.clock.admitted, hits, users))
             node = node.parent
-        super()._demote_probed(last)
 
 
 class Server(Engine):
@@ -94,8 +104,8 @@ class Server(Engine):
 
     @property
     def admitted(self) -> int:
-        return self.cache.clock.admitted
+        return self.cache.core.clock.admitted
 
     @property
     def demotions(self) -> int:
-        return int(self.cache.counts.get("demotions", 0))
+        return int(self.cache.core.counts.get("demotions", 0))

@@ -12,7 +12,8 @@ from typing import Any
 from support.eviction import hold
 
 from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
-from sglang.srt.tenancy.cache import report
+from sglang.srt.tenancy.cache.core import report
+from sglang.srt.tenancy.cache.core.promotion import private_path
 from tree_cost.requests import request, serve
 from tree_cost.subjects import Kind, Subject
 from tree_cost.traces import SEED, Shape, Turn
@@ -36,13 +37,15 @@ def promotion_ms(kind: Kind) -> float:
     for user, tokens in enumerate((prompt, prompt, prompt[:1] + _fresh(rng, 10))):
         subject.tree.insert(tokens, kind.owner(user))
     cache: Any = subject.cache
+    blocklist = cache.core.sharing.memory.blocklist
     for number in range(ENTRIES):
         start = prompt[: number % PROMPT]
-        cache.blocklist.block(None, start + array("q", [-1 - number]), len(start) + 1)
+        blocklist.block(None, start + array("q", [-1 - number]), len(start) + 1)
     key = subject.tree.key(prompt, kind.owner(0))
-    path = cache._private_path(cache.match_prefix(MatchPrefixParams(key=key)).last_device_node)
-    assert cache._promotable(key, path, 0, PROMPT) == 1, "only its first token has three users"
-    return _milliseconds(lambda: cache._promotable(key, path, 0, PROMPT))
+    path = private_path(cache.match_prefix(MatchPrefixParams(key=key)).last_device_node)
+    promotable = cache.core.sharing.promoter.promotable
+    assert promotable(key, path, 0, PROMPT) == 1, "only its first token has three users"
+    return _milliseconds(lambda: promotable(key, path, 0, PROMPT))
 
 
 def stats_ms(kind: Kind) -> float:
@@ -50,10 +53,10 @@ def stats_ms(kind: Kind) -> float:
     subject = Subject(kind, Shape(leaves=1, users=1))
     cache: Any = subject.cache
     rng = random.Random(SEED)
-    for order in (cache.device_order, cache.host_order):
+    for order in (cache.core.device.order, cache.core.host.order):
         for number in range(OWNERS):
             hold(order, f"u{number}", rng.randrange(1, 4_000))
-    return _milliseconds(lambda: report.stats(cache, 100))
+    return _milliseconds(lambda: report.stats(cache.core, 100))
 
 
 def found_again(kind: Kind, rounds: int) -> float:

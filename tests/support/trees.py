@@ -26,8 +26,8 @@ from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
+from sglang.srt.tenancy.cache.adapters.hiradix.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.cache.core.quota import CacheShares
-from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.namespace import namespace
 
 
@@ -161,4 +161,4 @@ class Tree:
         self.cache.writing_check()
         self.cache.loading_check()
         if isinstance(self.cache, TenantHiRadixCache):
-            self.cache.device_frees.advance()
+            self.cache.core.device_frees.advance()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache import report
+from sglang.srt.tenancy.cache.core import report
 from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.control.messages import (
     Configure,
@@ -70,7 +70,7 @@ class Control:
             Configure: self._configure,
             ListPrefixes: lambda order: {"public_prefixes": self.prefixes.list()},
             Stats: self._stats,
-            Tree: lambda order: report.tree(cache, order.depth, order.nodes),
+            Tree: lambda order: report.tree(cache.core, order.depth, order.nodes),
             Verdict: self._verdict,
             Erase: self._erase,
             Tick: self._tick,
@@ -91,19 +91,18 @@ class Control:
         cache = self._cache
         shares = CacheShares(order.shares, order.default_share)
         try:
-            for order_of_tier in cache._orders():
-                shares.check(order_of_tier.capacity, cache.page_size)
+            cache.core.quota.check(shares)
         except ValueError as error:
             param = "--tenant-config"
             raise refused(400, param, str(error).removeprefix(f"{param}: ")) from None
         answer = self.prefixes.configure(order.prefixes)
-        if (order.weights, shares or None) != (cache.weights, cache.shares):
+        if (order.weights, shares or None) != (cache.core.quota.weights, cache.core.quota.shares):
             cache.redivide(order.weights, shares)
             self._scheduler.reweigh(order.weights)
         return answer
 
     def _stats(self, order: Stats) -> Answer:
-        totals = report.stats(self._cache, order.owners)
+        totals = report.stats(self._cache.core, order.owners)
         return totals | {"public_prefixes": len(self.prefixes)}
 
     def _verdict(self, order: Verdict) -> Answer:
@@ -111,7 +110,7 @@ class Control:
         request = SimpleNamespace(extra_key=qualified(order.lora_id, order.extra_key))
         self._qualify(request)
         key = RadixKey(order.tokens, namespace(order.owner, request.extra_key))
-        self._cache.judge(key, order.harmless, order.sensitive)
+        self._cache.apply_scan_result(key, order.harmless, order.sensitive)
         return {}
 
     def _tick(self, order: Tick) -> Answer:

@@ -7,16 +7,12 @@ such message said.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
 
+from sglang.srt.tenancy.cache.core.erasure import Eraser
 from sglang.srt.tenancy.cache.core.node import Node
-from sglang.srt.tenancy.cache.erasure import Erased, Erasing
+from sglang.srt.tenancy.cache.core.tree import PrefixTree
 from sglang.srt.tenancy.user_id import account_name
-
-if TYPE_CHECKING:
-    from sglang.srt.managers.schedule_batch import Req
-    from sglang.srt.mem_cache.radix_cache import RadixKey
 
 # What one tick may free, in nodes and, where there is storage, pages: some ten milliseconds.
 WORK_PER_TICK = 4096
@@ -60,40 +56,36 @@ class LastUse:
         self._used.pop(owner, None)
 
 
-class IdleExpiry(Erasing):
-    last_use: LastUse | None = None
+class IdleExpiry:
+    """``last_use``: None where nobody expires."""
 
-    def reset(self) -> None:
-        super().reset()
-        ttl = self.options.tenant_idle_ttl
-        if ttl and self.last_use is None:
-            self.last_use = LastUse(ttl)
+    def __init__(self, tree: PrefixTree, eraser: Eraser, last_use: LastUse | None):
+        self._tree = tree
+        self._eraser = eraser
+        self.last_use = last_use
 
-    def _settle(self, req: Req, last: Node, inserted: RadixKey | None) -> None:
-        super()._settle(req, last, inserted)
-        self._note_use(req.user_id)
-
-    def _note_use(self, owner: str | None) -> None:
+    def note_use(self, owner: str | None) -> None:
         if self.last_use is not None:
             self.last_use.use(account_name(owner))
 
-    def erase(self, user: str, requests: Iterable[Req] = ()) -> Erased:
+    def drop(self, owner: str) -> None:
+        """Forget when an owner, who is erased, was active."""
         if self.last_use is not None:
-            self.last_use.drop(user)
-        return super().erase(user, requests)
+            self.last_use.drop(owner)
 
-    def tick(self, seconds: int, requests: Iterable[Req] = ()) -> int:
+    def tick(self, seconds: int, busy: Collection[str | None]) -> int:
         """Take a time that all ranks were told, and free what belongs to idle owners.
 
-        ``requests``: those that the scheduler has; their users are not idle. Of what has expired
-        one tick frees a bounded part, the next ones the rest. Returns the device tokens freed.
+        ``busy``: users of the requests that the scheduler has; they are not idle. Of what has
+        expired one tick frees a bounded part, the next ones the rest. Returns the device tokens
+        freed.
         """
         last_use = self.last_use
         if last_use is None or not last_use.advance(seconds):
             return 0
         if last_use.oldest_expired() is None:
             return 0
-        busy = {req.user_id for req in requests}
+        tree, counts = self._tree, self._tree.logical.counts
         work, freed = WORK_PER_TICK, 0
         while work > 0 and (owner := last_use.oldest_expired()) is not None:
             if owner in busy:
@@ -101,26 +93,25 @@ class IdleExpiry(Erasing):
                 continue
             nodes, work = self._next_to_expire(owner, work - 1)
             freed += sum(node.device_held for node in nodes)
-            self._erase_stored(owner, nodes)
+            self._eraser.storage.erase(owner, nodes)
             for node in nodes:
-                self._free_logically(node)
-            if not self.owner_index.tops(owner):
-                self._forget_owner(owner)
+                tree.logical.free(node)
+            if not tree.owners.tops(owner):
+                self._eraser.forget_owner(owner)
                 last_use.drop(owner)
-                self.count("expired_users")
-        self.count("expired_tokens", freed)
+                counts["expired_users"] += 1
+        counts["expired_tokens"] += freed
         return freed
 
     def _next_to_expire(self, owner: str, work: int) -> tuple[list[Node], int]:
-        """Private nodes of an owner, each after those below it, and the work that is left."""
-        with_pages = getattr(self, "enable_storage", False)
+        """Choose private nodes of an owner, those below first; and say what work is left."""
         nodes: list[Node] = []
-        for top in self.owner_index.tops(owner):
+        for top in self._tree.owners.tops(owner):
             for node in _from_the_leaves(top):
                 if work <= 0:
                     return nodes, 0
                 nodes.append(node)
-                work -= 1 + (len(node.key) // self.page_size if with_pages else 0)
+                work -= 1 + self._eraser.storage.work(node)
         return nodes, work
 
 

@@ -1,46 +1,49 @@
-"""What operators may see of a tree: totals and shape, never tokens, text or plain user ids."""
+"""Show operators what they may see of a tree: totals and shape.
+
+Never tokens, text or plain user ids.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
-from sglang.srt.tenancy.cache.core.node import PUBLIC
+from sglang.srt.tenancy.cache.core.cache import OwnedCache
+from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
-from sglang.srt.tenancy.namespace import Namespace
+from sglang.srt.tenancy.cache.core.quota import Quota
 from sglang.srt.tenancy.user_id import digest
 
 # Per node, as the tree keeps them: a window that nobody touched since is not rolled.
 COUNTERS = ("epoch", "hit_cur", "u_cnt_l", "hit_pre", "u_pre")
 
 
-def stats(cache: Any, owners: int) -> dict[str, Any]:
-    """Totals of one tree. Sizes are in tokens; ``owners``: how many of the largest are listed.
+def stats(cache: OwnedCache, owners: int) -> dict[str, Any]:
+    """Sum up one tree. Sizes are in tokens; ``owners``: how many of the largest are listed.
 
     ``host`` is None where there is no host tier.
     """
-    clock = getattr(cache, "clock", None)
-    host_order = getattr(cache, "host_order", None)
     return {
-        "epoch": getattr(clock, "epoch", None),
-        "admitted": getattr(clock, "admitted", None),
+        "epoch": cache.clock.epoch,
+        "admitted": cache.clock.admitted,
         "device": {
-            "capacity": int(cache.token_to_kv_pool_allocator.size),
-            "evictable": int(cache.evictable_size()),
-            "protected": int(cache.protected_size()),
-            **_occupancy(cache.device_order, owners),
+            "capacity": int(cache.device.order.capacity),
+            "evictable": cache.device.evictable,
+            "protected": cache.protected_size(),
+            **_occupancy(cache.device.order, owners),
         },
         "host": None
-        if host_order is None
+        if cache.host is None
         else {
-            "capacity": int(cache.token_to_kv_pool_host.size),
-            **_occupancy(host_order, owners),
+            "capacity": int(cache.host.order.capacity),
+            **_occupancy(cache.host.order, owners),
         },
-        "counts": {name: int(count) for name, count in getattr(cache, "counts", {}).items()},
+        "counts": {name: int(count) for name, count in cache.counts.items()},
     }
 
 
-def _occupancy(order: Any, owners: int) -> dict[str, Any]:
+def _occupancy(order: EvictionOrder, owners: int) -> dict[str, Any]:
     sizes: OwnerSizes = order.sizes
     return {
         "public": sizes.get(PUBLIC, 0),
@@ -53,21 +56,21 @@ def _occupancy(order: Any, owners: int) -> dict[str, Any]:
     }
 
 
-def _allowed(quota: Any, owner: str) -> dict[str, int]:
-    """What the owner's ``cache_share`` is in tokens, where they have one."""
+def _allowed(quota: Quota | None, owner: str) -> dict[str, int]:
+    """Return what the owner's ``cache_share`` is in tokens, where they have one."""
     tokens = None if quota is None else quota.of(owner)
     return {} if tokens is None else {"allowed": tokens}
 
 
-def tree(cache: Any, depth: int, nodes: int) -> dict[str, Any]:
-    """The root and what is below it, as nested dictionaries.
+def tree(cache: OwnedCache, depth: int, nodes: int) -> dict[str, Any]:
+    """Show the root and what is below it, as nested dictionaries.
 
     At most ``nodes`` nodes beside the root and ``depth`` levels below it, breadth first: a
     budget that ends leaves out the deepest. ``truncated`` marks a node whose ``children``
     are not all there.
     """
-    root = _node(cache.root_node)
-    pending = deque([(cache.root_node, root, 0)])
+    root = _node(cache.tree.root)
+    pending = deque([(cache.tree.root, root, 0)])
     shown = 0
     while pending:
         node, entry, level = pending.popleft()
@@ -83,8 +86,8 @@ def tree(cache: Any, depth: int, nodes: int) -> dict[str, Any]:
     return root
 
 
-def _node(node: Any) -> dict[str, Any]:
-    owner = _owner_of(node)
+def _node(node: Node) -> dict[str, Any]:
+    owner = node.owner
     return {
         "scope": "public" if owner == PUBLIC else "private",
         "owner": None if owner == PUBLIC else digest(owner),
@@ -97,8 +100,3 @@ def _node(node: Any) -> dict[str, Any]:
         "truncated": False,
         "children": [],
     }
-
-
-def _owner_of(node: Any) -> str:
-    namespace = node.key.extra_key
-    return namespace.owner if isinstance(namespace, Namespace) else PUBLIC

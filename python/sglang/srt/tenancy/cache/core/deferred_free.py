@@ -12,37 +12,30 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Protocol
 
-import torch
+from sglang.srt.tenancy.cache.core.interfaces import Memory
 
 
 class DeviceFrees:
     """Device slots and locks that wait for the batches launched before they were given up.
 
-    ``free``: gives slots, whole pages in their order, back to the allocator. ``unlock``: gives back
-    one lock of a node. ``batches``: how many batches may be running while the scheduler works on
-    the tree: 0 without overlap scheduling. ``synchronize``: waits for all that was launched.
+    ``unlock``: gives back one lock of a node. ``batches``: how many batches may be running while
+    the scheduler works on the tree: 0 without overlap scheduling.
     """
 
-    def __init__(
-        self,
-        free: Callable[[torch.Tensor], None],
-        unlock: Callable[[Any], object],
-        batches: int,
-        synchronize: Callable[[], None],
-    ):
-        self._free = free
+    def __init__(self, memory: Memory, unlock: Callable[[Any], object], batches: int):
+        self._memory = memory
         self._unlock = unlock
-        self.synchronize = synchronize
+        self.synchronize: Callable[[], None] = memory.synchronize
         # One generation a batch, the oldest first; the last one takes what comes.
-        self._slots: deque[list[torch.Tensor]] = deque([] for _ in range(batches + 1))
+        self._slots: deque[list[Any]] = deque([] for _ in range(batches + 1))
         self._locks: deque[list[Any]] = deque([] for _ in range(batches + 1))
         self._generation = -1
         self.tokens = 0
 
-    def add(self, slots: torch.Tensor) -> None:
+    def add(self, slots: Any) -> None:
         """Free these slots, whole pages, when no launched batch can read them any more."""
         if len(slots):
-            self._slots[self._generation].append(slots.to(torch.int64, copy=True))
+            self._slots[self._generation].append(self._memory.copy(slots))
             self.tokens += len(slots)
 
     def add_lock(self, node: Any) -> None:
@@ -60,9 +53,9 @@ class DeviceFrees:
         slots = self._slots.popleft()
         self._slots.append([])
         if slots:
-            together = torch.cat(slots)  # one call: each costs a copy of the free list
+            together = self._memory.concat(slots)  # one call: each costs a copy of the free list
             self.tokens -= len(together)
-            self._free(together)
+            self._memory.free_device(together)
 
     def flush(self) -> bool:
         """Wait for what was launched, and free everything. False where there was nothing."""
@@ -77,7 +70,7 @@ class DeviceFrees:
         for _ in range(len(self._slots)):
             self.advance()
 
-    def slots(self) -> list[torch.Tensor]:
+    def slots(self) -> list[Any]:
         return [slots for generation in self._slots for slots in generation]
 
 
@@ -92,25 +85,22 @@ class HostHolder(Protocol):
 class HostFrees:
     """Host slots and host copies that wait for the transfers that may use them.
 
-    ``free``: gives host slots back to the pool. ``under_way``: names of all transfers that read or
-    write host memory now.
+    ``under_way``: names all transfers that read or write host memory now.
     """
 
-    def __init__(
-        self, free: Callable[[torch.Tensor], None], under_way: Callable[[], Iterable[Hashable]]
-    ):
-        self._free = free
+    def __init__(self, memory: Memory, under_way: Callable[[], Iterable[Hashable]]):
+        self._memory = memory
         self._under_way = under_way
-        self._slots: list[torch.Tensor] = []
+        self._slots: list[Any] = []
         self._holders: list[HostHolder] = []
-        self._waiting: list[tuple[set[Hashable], list[torch.Tensor], list[HostHolder]]] = []
+        self._waiting: list[tuple[set[Hashable], list[Any], list[HostHolder]]] = []
 
-    def add(self, slots: torch.Tensor) -> None:
+    def add(self, slots: Any) -> None:
         """Free these slots when the transfers that are under way now have ended."""
         if any(True for _ in self._under_way()):
             self._slots.append(slots)
         else:
-            self._free(slots)
+            self._memory.free_host(slots)
 
     def protect(self, holder: HostHolder) -> None:
         """Keep a host copy from eviction until the transfers that are under way now have ended."""
@@ -135,35 +125,9 @@ class HostFrees:
             for holder in holders:
                 holder.release_host()
             if slots:
-                self._free(torch.cat(slots))
+                self._memory.free_host(self._memory.concat(slots))
         self._waiting = still
 
-    def slots(self) -> list[torch.Tensor]:
+    def slots(self) -> list[Any]:
         waiting = [slots for _, group, _ in self._waiting for slots in group]
         return waiting + self._slots
-
-
-def install() -> None:
-    """Have each scheduler say when a batch is processed, and when none is running.
-
-    Through upstream's hook registry, for every kind of tree; only ours has frees to wait with.
-    """
-    from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
-
-    scheduler, source = "sglang.srt.managers.scheduler.Scheduler.", HookSource("tenancy", "sglang")
-    HookRegistry.register(
-        scheduler + "process_batch_result", _processed, HookType.AFTER, source=source
-    )
-    HookRegistry.register(scheduler + "on_idle", _idle, HookType.BEFORE, source=source)
-
-
-def _processed(_: None, scheduler: Any, *args: Any, **kwargs: Any) -> None:
-    frees = getattr(scheduler.tree_cache, "device_frees", None)
-    if frees is not None:
-        frees.advance()
-
-
-def _idle(scheduler: Any) -> None:
-    frees = getattr(scheduler.tree_cache, "device_frees", None)
-    if frees is not None:
-        frees.flush_idle()

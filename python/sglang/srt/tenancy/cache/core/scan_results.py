@@ -8,14 +8,15 @@ from typing import Protocol
 from sglang.srt.tenancy.cache.core.node import SCANNED_CLEAN, Node
 
 
-class Verdicts(Protocol):
-    """A source of verdicts. No verdict is no permission: the failure is on the private side."""
+class ScanResults(Protocol):
+    """A source of scan results. Without one nothing is promoted: the failure is on the private
+    side."""
 
     def harmless(self, path: Sequence[Node]) -> int:
-        """How many of a path's first tokens are known to hold nothing sensitive."""
+        """Count how many of a path's first tokens are known to hold nothing sensitive."""
 
 
-class NoVerdicts:
+class NothingScanned:
     """Nothing is known: only what an operator registers becomes public."""
 
     def harmless(self, path: Sequence[Node]) -> int:
@@ -29,8 +30,8 @@ class TrustAll:
         return sum(len(node.key) for node in path)
 
 
-class Judged:
-    """What a detector said of each node (``Sharing.judge``)."""
+class Scanned:
+    """What a detector said of each node (``SharingPolicy.apply_scan_result``)."""
 
     def harmless(self, path: Sequence[Node]) -> int:
         known = 0
@@ -41,4 +42,4 @@ class Judged:
         return known
 
 
-SOURCES: dict[str, type[Verdicts]] = {"none": NoVerdicts, "off-trust-all": TrustAll}
+SOURCES: dict[str, type[ScanResults]] = {"none": NothingScanned, "off-trust-all": TrustAll}
