@@ -29,7 +29,7 @@ from sglang.srt.tenancy.cache.core.verdicts import SOURCES, Judged, Verdicts
 from sglang.srt.tenancy.cache.core.window import reuse_diversity
 from sglang.srt.tenancy.cache.merge import Merging
 from sglang.srt.tenancy.cache.tree import common_prefix, public_key
-from sglang.srt.tenancy.namespace import Namespace, namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 logger = logging.getLogger(__name__)
 
@@ -437,7 +437,7 @@ class Sharing(Merging):
         """A public node becomes private; its children are of the same first owner."""
         self._withdraw_names(node)
         self._detach(node)
-        node.key.extra_key = namespace(owner, node.key.extra_key)
+        node.key.extra_key = Namespace(owner, node.key.extra_key)
         node.owner = owner
         node.stats = None
         node.state &= ~(REGISTERED | EARNED)

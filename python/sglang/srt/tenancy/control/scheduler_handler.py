@@ -32,7 +32,7 @@ from sglang.srt.tenancy.control.messages import (
 from sglang.srt.tenancy.control.prefix_table import PrefixTable
 from sglang.srt.tenancy.control.scheduler_access import NoScheduler, SchedulerAccess
 from sglang.srt.tenancy.extra_keys import qualified
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 Answer = dict[str, Any]
 
@@ -110,7 +110,7 @@ class Control:
         # As Req and the scheduler make it for a request.
         request = SimpleNamespace(extra_key=qualified(order.lora_id, order.extra_key))
         self._qualify(request)
-        key = RadixKey(order.tokens, namespace(order.owner, request.extra_key))
+        key = RadixKey(order.tokens, Namespace(order.owner, request.extra_key))
         self._cache.judge(key, order.harmless, order.sensitive)
         return {}
 
