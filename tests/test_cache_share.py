@@ -19,7 +19,7 @@ from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.cache.core.report import stats
 from sglang.srt.tenancy.cache.core.window import EpochCounter
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS
 
 POOL = 1000
@@ -298,7 +298,7 @@ class Waiting:
         )
         for moment in range(max(sizes.values())):
             for owner in (owner for owner, size in sizes.items() if moment < size):
-                key = RadixKey(array("q", [moment]), namespace(owner, None))
+                key = RadixKey(array("q", [moment]), Namespace(owner, None))
                 node = Node(key, None, moment, 0, 0)
                 self.leaves.add(node)
                 self.order.resize(node, 1)

@@ -16,7 +16,7 @@ from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.node import walk
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages
@@ -94,7 +94,7 @@ def test_a_late_verdict_brings_nothing_back() -> None:
     on = engine()
     serve(on, "ann", COMMON, written=True)
     erase(on, "ann")
-    key = RadixKey(COMMON, namespace("ann", None))
+    key = RadixKey(COMMON, Namespace("ann", None))
     on.cache.apply_scan_result(key, 40, None)
     on.cache.apply_scan_result(key, 8, 12)
     on.check()

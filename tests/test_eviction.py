@@ -18,7 +18,7 @@ from sglang.srt.tenancy.cache.core import order as order_module
 from sglang.srt.tenancy.cache.core.node import PUBLIC, QUEUED_DEVICE, Node
 from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.core.window import EpochCounter
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +235,7 @@ def order_of(sizes: Mapping[str, int], weights: Mapping[str, float], capacity: i
     )
     moment = 0
     for owner, tokens in sizes.items():
-        extra_key = namespace(owner, None) if owner else None
+        extra_key = Namespace(owner, None) if owner else None
         for token in range(tokens):
             moment += 1
             node = Node(RadixKey(array("q", [token]), extra_key), None, moment, 0, 0)

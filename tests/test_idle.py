@@ -198,7 +198,7 @@ def test_a_tick_is_an_order_as_any_other() -> None:
     serve(on, "ann", COMMON)
     control = Control(on.cache)
     for seconds in (1, 12):
-        assert control(TenantControl(rid="r", order=Tick(seconds))).refusal is None
+        assert control(TenantControl(rid="r", request=Tick(seconds))).refusal is None
     assert on.find("ann", COMMON) == 0
     on.drain()
 

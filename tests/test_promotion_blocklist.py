@@ -17,7 +17,7 @@ from support.trees import start_group
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.promotion_blocklist import PromotionBlocklist
 from sglang.srt.tenancy.cache.core.scan_results import Scanned
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))
@@ -243,7 +243,7 @@ def judging() -> Engine:
 
 
 def judge(on: Engine, user: str, prompt: array[int], harmless: int, at: int | None = None) -> None:
-    on.cache.apply_scan_result(RadixKey(prompt, namespace(user, None)), harmless, at)
+    on.cache.apply_scan_result(RadixKey(prompt, Namespace(user, None)), harmless, at)
     on.check()
 
 

@@ -16,7 +16,7 @@ from support.trees import start_group
 from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.control.messages import (
     Configure,
-    Order,
+    ControlRequest,
     Prefix,
     TenantControl,
     TenantControlReply,
@@ -119,8 +119,8 @@ def test_turns_follow_new_weights(policy: str) -> None:
     assert served(200) == pytest.approx(1 / 4, abs=0.05)
 
 
-def send(control: Control, order: Order) -> TenantControlReply:
-    return control(TenantControl(rid="r", order=order))
+def send(control: Control, request: ControlRequest) -> TenantControlReply:
+    return control(TenantControl(rid="r", request=request))
 
 
 def test_a_file_that_is_refused_changes_nothing() -> None:

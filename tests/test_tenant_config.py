@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
-from sglang.srt.tenancy.prefix_spec import PrefixSource
+from sglang.srt.tenancy.prefix_spec import PrefixSpec
 from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC
 
 
@@ -88,9 +88,9 @@ def test_public_prefixes_are_read_in_order(tmp_path: Path) -> None:
     messages = [{"role": "system", "content": "Be kind."}]
     tools = [{"type": "function", "function": {"name": "f"}}]
     assert config.public_prefixes == (
-        PrefixSource("assistant", "messages", messages, tools),
-        PrefixSource("licence.v-2_0", "text", "Permission is hereby granted"),
-        PrefixSource("ids", "input_ids", [1, 2, 3]),
+        PrefixSpec("assistant", "messages", messages, tools),
+        PrefixSpec("licence.v-2_0", "text", "Permission is hereby granted"),
+        PrefixSpec("ids", "input_ids", [1, 2, 3]),
     )
     assert not config.has_keys
     assert "Permission" not in repr(config)

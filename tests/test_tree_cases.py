@@ -14,7 +14,7 @@ from sglang.srt.mem_cache.base_prefix_cache import EvictParams
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node, walk
 from sglang.srt.tenancy.cache.core.scan_results import Scanned
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages
@@ -482,7 +482,7 @@ def test_a_user_is_erased_while_a_request_of_theirs_runs(host: bool) -> None:
 
 
 def judge(on: Engine, user: str, prompt: array[int], harmless: int, **how: Any) -> None:
-    key = RadixKey(prompt, namespace(user, None))
+    key = RadixKey(prompt, Namespace(user, None))
     on.cache.apply_scan_result(key, harmless, how.get("sensitive"))
     on.check()
 
@@ -539,7 +539,7 @@ def fetched(on: Engine, anchor: Node, user: str, tokens: array[int]) -> int:
     """Pages that storage had, as upstream hangs them below the node they were fetched for.
     Returns the tokens that were dropped."""
     slots = on.cache.token_to_kv_pool_host.alloc(len(tokens))
-    key = RadixKey(tokens, namespace(user, None))
+    key = RadixKey(tokens, Namespace(user, None))
     dropped = int(on.cache._insert_helper_host(anchor, key, slots, ["name"] * 99))
     on.cache.token_to_kv_pool_host.free(slots[:dropped])
     anchor.release_host()

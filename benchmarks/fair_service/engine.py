@@ -28,7 +28,7 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.namespace import adopt
-from sglang.srt.tenancy.schedule.factory import policy_class, turns
+from sglang.srt.tenancy.schedule.factory import policy_class, requests_to_try
 from sglang.srt.tenancy.schedule.preemption import next_prefill
 from sglang.srt.tenancy.schedule.service_tracker import Prices
 from sglang.srt.tenancy.user_id import account_name
@@ -168,7 +168,7 @@ class Engine:
         if begun is not None:
             begun.init_next_round_input()
             self.chunked_req = adder.add_chunked_req(begun)
-        for req in turns(self.policy, self.waiting_queue, adder):
+        for req in requests_to_try(self.policy, self.waiting_queue, adder):
             if len(adder.can_run_list) >= free or running_batch.batch_is_full:
                 running_batch.batch_is_full = True
                 break

@@ -34,7 +34,7 @@ from sglang.srt.tenancy.cache.adapters.hiradix.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.cache.core.node import Node, walk
 from sglang.srt.tenancy.cache.core.quota import CacheShares
-from sglang.srt.tenancy.namespace import Namespace, adopt, namespace
+from sglang.srt.tenancy.namespace import Namespace, adopt
 from support.storage import Storage
 from support.transfers import Streams
 
@@ -520,11 +520,11 @@ class Engine:
         self, user: str, plain: str | None, tokens: array[int], harmless: int, sensitive: int | None
     ) -> None:
         """A verdict arrives on the scheduler's channel."""
-        self.cache.apply_scan_result(RadixKey(tokens, namespace(user, plain)), harmless, sensitive)
+        self.cache.apply_scan_result(RadixKey(tokens, Namespace(user, plain)), harmless, sensitive)
 
     def on_device(self, user: str, tokens: array[int], plain: str | None = None) -> int:
         """Tokens that the device holds for a user."""
-        key = RadixKey(tokens, namespace(user, plain))
+        key = RadixKey(tokens, Namespace(user, plain))
         core = self.cache.core
         return int(core.visible_on_device(core.tree.walk_path(key, core.whole_pages(key)))[0])
 

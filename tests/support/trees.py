@@ -28,7 +28,7 @@ from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 from sglang.srt.tenancy.cache.adapters.hiradix.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.cache.core.quota import CacheShares
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 
 def _platform() -> Any:
@@ -112,7 +112,7 @@ class Tree:
 
     @staticmethod
     def key(tokens: Sequence[int], user: str | None) -> RadixKey:
-        return RadixKey(array("q", tokens), namespace(user, None) if user else None)
+        return RadixKey(array("q", tokens), Namespace(user, None) if user else None)
 
     def match(self, tokens: Sequence[int], user: str | None = None) -> tuple[int, int]:
         """Tokens found on the device, and behind them on the host."""
