@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from probe_monitor.cache import DEFAULT, EPOCH, OFF, Pair, Server
 from probe_monitor.history import prefixes
-from probe_monitor.picture import draw
 from probe_monitor.probers import ALONE, POPULAR, RARE, TARGET, Scene, attack, probing
 from probe_monitor.sweep import FORMER, MIN_HITS, TIGHT, demoted, serve, watched
-from probe_monitor.table import as_table, false_share, probes, smallest_team
+from probe_monitor.threshold_figure import draw
+from probe_monitor.threshold_table import as_table, false_share, probes, smallest_team
 from probe_monitor.traffic import NAMES, jobs, new_documents, night, ordinary
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "monitor.json"

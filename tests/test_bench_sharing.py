@@ -19,7 +19,7 @@ from serving.client import Client
 from serving.server import SELECTIVE, UPSTREAM, Model, running
 from sharing_cost.comparison import COLD, WARM, compare
 from sharing_cost.contenders import SALTED, SELECTED, SHARED_BY_ALL
-from sharing_cost.targets import ratio
+from sharing_cost.sharing_targets import ratio
 from workloads.made_up import SHARING, WORKLOADS, make
 from workloads.request import PASSES, Request, Size, in_passes
 from workloads.traces import TraceError, mooncake, read, sharegpt

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attacks.attack_targets import targets
 from attacks.campaign import attack
 from attacks.collusion import FLAGGED, PLAIN, collude
 from attacks.flagged import Flagged, share_and_guess
 from attacks.forgery import write_config
 from attacks.monitor import SOONER
 from attacks.scene import Effort, Scene
-from attacks.targets import targets
 from serving.client import Client
 from serving.prompts import Prompts
 from serving.separation import auc, separation
@@ -236,8 +236,8 @@ def test_the_monitor_ends_a_probe(selective: dict[str, Any], upstream: dict[str,
 
 @pytest.mark.server
 def test_the_program_judges_by_the_same_figures(selective: dict[str, Any]) -> None:
-    judged = {row["target"]: row["met"] for row in targets({"selective": selective})}
+    judged = {each.name: each.met for each in targets({"selective": selective})}
     assert judged["no right guess confirmed"]
     selective_leaks = selective | {"chat": selective["chat"] | {"confirmed": 1}}
-    judged = {row["target"]: row["met"] for row in targets({"selective": selective_leaks})}
+    judged = {each.name: each.met for each in targets({"selective": selective_leaks})}
     assert not judged["no right guess confirmed"]

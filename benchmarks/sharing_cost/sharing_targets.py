@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from report.target import Target
 
 from sharing_cost.comparison import COLD, STAGES, WARM
 from sharing_cost.contenders import EVERYBODY, SALTED, SELECTED, SHARED_BY_ALL
@@ -18,35 +19,35 @@ ROUNDS = 2_000  # of the bootstrap
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # workload, contender, stage
 
 
-def targets(results: Results, sharing: Sequence[str]) -> list[dict[str, Any]]:
-    """Each as workload, target, measured, met; for the workloads in which users share."""
-    judged = []
-    for workload in (name for name in results if name in sharing):
-        ours, theirs, salted = (
-            results[workload][contender.name][WARM]
-            for contender in (SELECTED, SHARED_BY_ALL, SALTED)
-        )
-        kept = ours["cached_tokens"] / max(1, theirs["cached_tokens"])
-        slower, low, high = ratio(ours["ttft"], theirs["ttft"])
-        faster = salted["ttft_mean"] / ours["ttft_mean"]
-        rows = (
-            (f"at least {KEPT:.0%} of upstream's cached tokens", f"{kept:.1%}", kept >= KEPT),
-            (
-                f"first token at most {SLOWER - 1:.0%} later than upstream's",
-                f"{slower - 1:+.1%} [{low - 1:+.1%}, {high - 1:+.1%}]",
-                slower <= SLOWER,
-            ),
-            (
-                f"first token {FASTER} times sooner than with a salt per user",
-                f"{faster:.2f}",
-                faster >= FASTER,
-            ),
-        )
-        judged += [
-            {"workload": workload, "target": target, "measured": measured, "met": met}
-            for target, measured, met in rows
-        ]
-    return judged
+def targets(results: Results, sharing: Sequence[str]) -> list[Target]:
+    """For the workloads in which users share."""
+    return [
+        target.of(workload=workload)
+        for workload, contenders in results.items()
+        if workload in sharing
+        for target in _targets(contenders)
+    ]
+
+
+def _targets(contenders: Mapping[str, Mapping[str, Any]]) -> Iterator[Target]:
+    ours, theirs, salted = (
+        contenders[contender.name][WARM] for contender in (SELECTED, SHARED_BY_ALL, SALTED)
+    )
+    kept = ours["cached_tokens"] / max(1, theirs["cached_tokens"])
+    name = f"at least {KEPT:.0%} of upstream's cached tokens"
+    yield Target(name, kept, KEPT, ">=", shown=f"{kept:.1%}")
+    slower, low, high = ratio(ours["ttft"], theirs["ttft"])
+    name = f"first token at most {SLOWER - 1:.0%} later than upstream's"
+    shown = f"{slower - 1:+.1%} [{low - 1:+.1%}, {high - 1:+.1%}]"
+    yield Target(name, slower, SLOWER, "<=", shown=shown)
+    faster = salted["ttft_mean"] / ours["ttft_mean"]
+    name = f"first token {FASTER} times sooner than with a salt per user"
+    yield Target(name, faster, FASTER, ">=", shown=f"{faster:.2f}")
+
+
+def rows(found: list[Target]) -> list[dict[str, Any]]:
+    """As the results file has them."""
+    return [t.row(target="name", measured="shown", met="met") for t in found]
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
@@ -56,14 +57,6 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float,
     draws = first[drawn].mean(axis=1) / second[drawn].mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(first.mean() / second.mean()), float(low), float(high)
-
-
-def as_table(judged: list[dict[str, Any]]) -> str:
-    return "\n".join(
-        f"{'ok' if row['met'] else 'MISSED':7}{row['workload']:16}{row['target']:56}"
-        f"{row['measured']}"
-        for row in judged
-    )
 
 
 def summary(contenders: Mapping[str, Mapping[str, Any]]) -> str:

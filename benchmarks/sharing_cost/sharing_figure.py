@@ -7,77 +7,69 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
+from report.figure import BLUE, GREY, RED, drawn, grid, grouped_bars, legend_outside, shifts
 
 from sharing_cost.comparison import AT_ONCE, COLD, WARM
 from sharing_cost.contenders import DIVIDED, SALTED, SELECTED, SHARED_BY_ALL, Contender
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
-# Contender, stage, colour, label.
-BARS: Sequence[tuple[Contender, str, str, str]] = (
-    (SHARED_BY_ALL, WARM, "#c0392b", "upstream: everybody shares all"),
-    (SELECTED, WARM, "#1f6fb2", "selective, warm"),
+Bars = Sequence[tuple[Contender, str, str, str]]  # contender, stage, colour, label
+
+BARS: Bars = (
+    (SHARED_BY_ALL, WARM, RED, "upstream: everybody shares all"),
+    (SELECTED, WARM, BLUE, "selective, warm"),
     (SELECTED, COLD, "#8fbbe0", "selective, from an empty cache"),
-    (DIVIDED, WARM, "#7f8c8d", "isolated"),
+    (DIVIDED, WARM, GREY, "isolated"),
     (SALTED, WARM, "#c8b98a", "upstream, a salt per user"),
 )
 
 
 def draw(results: Results, path: Path) -> None:
-    figure, axes = plt.subplots(2, 3, figsize=(20, 9.5), layout="constrained")
-    _bars(axes[0, 0], results, lambda figures: figures["cached_share"] * 100)
-    axes[0, 0].set_title("Prompt tokens found in the cache")
-    axes[0, 0].set_ylabel("%")
-    _bars(axes[0, 1], results, lambda f: f["ttft_mean"], lambda f: f["ttft_p95"])
-    axes[0, 1].set_title("Time to first token: mean, and p95 (line)")
-    axes[0, 1].set_ylabel("ms")
-    _throughput(axes[0, 2], results)
-    _warming(axes[1, 0], results)
-    _occupancy(axes[1, 1], results)
-    _promotions(axes[1, 2], results)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(BARS), frameon=False)
-    figure.suptitle("What keeping users apart costs", fontsize=16)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    title = "What keeping users apart costs"
+    with drawn(path, 2, 3, size=(20, 9.5), title=title) as (figure, axes):
+        _cached(axes[0, 0], results)
+        _first_tokens(axes[0, 1], results)
+        _throughput(axes[0, 2], results)
+        _warming(axes[1, 0], results)
+        _occupancy(axes[1, 1], results)
+        _promotions(axes[1, 2], results)
+        legend_outside(figure, axes[0, 0])
 
 
-def _bars(
-    axis: Axes,
-    results: Results,
-    value: Callable[[Mapping[str, Any]], float],
-    top: Callable[[Mapping[str, Any]], float] | None = None,
-) -> None:
-    width = 0.84 / len(BARS)
-    for number, (contender, stage, colour, label) in enumerate(BARS):
+def _cached(axis: Axes, results: Results) -> None:
+    _bars(axis, results, BARS, lambda figures: figures["cached_share"] * 100)
+    axis.set_title("Prompt tokens found in the cache")
+    axis.set_ylabel("%")
+
+
+def _first_tokens(axis: Axes, results: Results) -> None:
+    _bars(axis, results, BARS, lambda figures: figures["ttft_mean"])
+    for shift, (contender, stage, colour, _) in zip(shifts(len(BARS)), BARS, strict=True):
         figures = [workload[contender.name][stage] for workload in results.values()]
-        places = [n + (number - (len(BARS) - 1) / 2) * width for n in range(len(results))]
-        heights = [value(each) for each in figures]
-        axis.bar(places, heights, width, color=colour, label=label)
-        if top is not None:
-            axis.vlines(places, heights, [top(each) for each in figures], color=colour, lw=1.5)
-    axis.set_xticks(range(len(results)), list(results))
-    axis.grid(True, axis="y", alpha=0.3)
+        means, tops = ([each[key] for each in figures] for key in ("ttft_mean", "ttft_p95"))
+        axis.vlines([n + shift for n in range(len(results))], means, tops, color=colour, lw=1.5)
+    axis.set_title("Time to first token: mean, and p95 (line)")
+    axis.set_ylabel("ms")
 
 
 def _throughput(axis: Axes, results: Results) -> None:
-    contenders = [bar for bar in BARS if bar[1] == WARM]
-    width = 0.84 / len(contenders)
-    for number, (contender, _, colour, _) in enumerate(contenders):
-        rates = [
-            workload[contender.name][AT_ONCE]["tokens_per_second"] for workload in results.values()
-        ]
-        places = [n + (number - (len(contenders) - 1) / 2) * width for n in range(len(results))]
-        axis.bar(places, rates, width, color=colour)
-    axis.set_xticks(range(len(results)), list(results))
-    axis.grid(True, axis="y", alpha=0.3)
+    bars = [(who, AT_ONCE, colour, label) for who, stage, colour, label in BARS if stage == WARM]
+    _bars(axis, results, bars, lambda figures: figures["tokens_per_second"])
     axis.set_ylabel("prompt tokens per second")
     axis.set_title("Throughput when all requests come at once, warm")
+
+
+def _bars(
+    axis: Axes, results: Results, bars: Bars, value: Callable[[Mapping[str, Any]], float]
+) -> None:
+    heights = {
+        label: [value(workload[contender.name][stage]) for workload in results.values()]
+        for contender, stage, _, label in bars
+    }
+    grouped_bars(axis, list(results), heights, {label: colour for _, _, colour, label in bars})
+    grid(axis, "y")
 
 
 def _warming(axis: Axes, results: Results) -> None:
@@ -96,7 +88,7 @@ def _warming(axis: Axes, results: Results) -> None:
     axis.set_xlabel("requests since the cache was empty")
     axis.set_ylabel("% of a prompt cached, mean so far")
     axis.set_ylim(0, 100)
-    axis.grid(True, alpha=0.3)
+    grid(axis)
     axis.legend(fontsize=8, loc="upper left")
     axis.set_title("Becoming public takes three users (dotted: upstream)")
 
@@ -116,7 +108,7 @@ def _occupancy(axis: Axes, results: Results) -> None:
     axis.set_xlabel("seconds since the cache was empty")
     axis.set_ylabel("tokens on the device")
     axis.set_ylim(bottom=0)
-    axis.grid(True, alpha=0.3)
+    grid(axis)
     axis.legend(fontsize=8, loc="upper left")
     axis.set_title(f"Memory held while users come: {name}")
 
@@ -135,6 +127,6 @@ def _promotions(axis: Axes, results: Results) -> None:
     axis.set_xlabel("seconds since the cache was empty")
     axis.set_ylabel("promotions so far")
     axis.set_ylim(bottom=0)
-    axis.grid(True, alpha=0.3)
+    grid(axis)
     axis.legend(fontsize=8, loc="upper left")
     axis.set_title("Nodes that became public (selective)")
