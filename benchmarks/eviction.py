@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from eviction_policies.cache_of_policy import DEVICE, EPOCH, HOST
 from eviction_policies.comparison import play
 from eviction_policies.eviction_figure import draw
 from eviction_policies.eviction_targets import as_table, rows, targets
 from eviction_policies.mixes import MIXES, SEED
 from eviction_policies.policies import POLICIES
-from eviction_policies.server import DEVICE, EPOCH, HOST
 
 FULL, QUICK = 1_500, 500  # requests of each play
 
