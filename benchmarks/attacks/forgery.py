@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.client import Refused
+from serving.connection import Refused
 
 from attacks.scene import ATTACKER, Scene
 
