@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from fair_service import live
-from fair_service.contenders import (
+from fair_service.endpoint import Endpoint, Speech
+from fair_service.fairness_table import as_markdown
+from fair_service.fairness_targets import rows, targets
+from fair_service.policies import (
     ANSWER,
     MEMORY,
     POLICIES,
@@ -30,9 +33,6 @@ from fair_service.contenders import (
     serving,
     weights_of,
 )
-from fair_service.endpoint import Endpoint, Speech
-from fair_service.fairness_table import as_markdown
-from fair_service.fairness_targets import rows, targets
 from fair_service.record import Scale, Scenario
 from fair_service.replay import replay_all, steps_of
 from fair_service.scenario_figures import draw_all

@@ -13,7 +13,6 @@ import logging
 from functools import partial
 from typing import Any
 
-from probe_monitor.cache import DEFAULT, EPOCH
 from probe_monitor.sweep import (
     FORMER,
     MIN_HITS,
@@ -27,6 +26,7 @@ from probe_monitor.sweep import (
 )
 from probe_monitor.threshold_figure import draw
 from probe_monitor.threshold_table import as_table
+from probe_monitor.watched_cache import DEFAULT, EPOCH
 from report.program import leave, options_of
 from tqdm import tqdm
 

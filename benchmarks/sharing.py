@@ -23,8 +23,8 @@ from report.program import leave, options_of
 from report.target import all_met, verdicts
 from serving.client import Client
 from serving.server import Mode, Model, running
-from sharing_cost.comparison import compare
-from sharing_cost.contenders import EVERYBODY
+from sharing_cost.methods import METHODS
+from sharing_cost.passes import compare
 from sharing_cost.sharing_figure import draw
 from sharing_cost.sharing_targets import rows, summary, targets
 from tqdm import tqdm
@@ -94,7 +94,7 @@ def _load(names: list[str], traces: list[str], size: Size) -> dict[str, list[Req
 
 
 def _measure(load: dict[str, list[Request]], options: argparse.Namespace) -> dict[str, Any]:
-    modes = {contender.mode.name: contender.mode for contender in EVERYBODY}
+    modes = {method.mode.name: method.mode for method in METHODS}
     model, threads = Model(options.model), options.threads
     with ExitStack() as servers:
 
@@ -109,7 +109,7 @@ def _measure(load: dict[str, list[Request]], options: argparse.Namespace) -> dic
 
 async def _replay_all(urls: dict[str, str], load: dict[str, list[Request]]) -> dict[str, Any]:
     results = {}
-    steps = len(EVERYBODY) * sum(len(each) // PASSES * PASSES for each in load.values())
+    steps = len(METHODS) * sum(len(each) // PASSES * PASSES for each in load.values())
     async with AsyncExitStack() as stack:
         clients = {
             name: await stack.enter_async_context(Client(url, ADMIN_KEY))

@@ -24,7 +24,7 @@ from attacks.attack_targets import rows, summary, targets
 from attacks.campaign import attack
 from attacks.forgery import write_config
 from attacks.monitor import SOONER
-from attacks.scene import FULL, QUICK, Effort, Scene
+from attacks.scenario import FULL, QUICK, Effort, Scenario
 from report.machine import describe
 from report.program import leave, options_of
 from report.target import all_met, verdicts
@@ -123,15 +123,15 @@ async def _campaign(
 ) -> dict[str, Any]:
     async with Client(url, options.admin_key) as client:
         keyed = mode.has_owners and not options.url
-        scene = Scene(client, Prompts(SEED), mode, effort, keyed, bar.update)
-        await _warm_up(scene)
-        return await attack(scene, options.device_tokens)
+        scenario = Scenario(client, Prompts(SEED), mode, effort, keyed, bar.update)
+        await _warm_up(scenario)
+        return await attack(scenario, options.device_tokens)
 
 
-async def _warm_up(scene: Scene) -> None:
+async def _warm_up(scenario: Scenario) -> None:
     """The first prompts of each size pay for memory that later ones find ready."""
     for tokens in (2, 65, 513) * 2:
-        await scene.client.ask(scene.prompts.fresh(tokens), "warm-up")
+        await scenario.client.ask(scenario.prompts.fresh(tokens), "warm-up")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from support.trees import start_group
-from tree_cost.crowded import found_again, promotion_ms, stats_ms
+from tree_cost.many_users import found_again, promotion_ms, stats_ms
 from tree_cost.nodes import bytes_per_node, nodes_per_talk
 from tree_cost.operations import Effort, evictions, measure
 from tree_cost.subjects import OURS, SELECTIVE, SHARED, UPSTREAM, Kind, Subject
@@ -145,7 +145,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
         results["nodes_per_talk"] = {
             kind.name: step("talks", partial(nodes_per_talk, kind, plan.talks)) for kind in kinds
         }
-        results["crowded"] = crowded(kinds, plan.rounds, step)
+        results["crowded"] = with_many_users(kinds, plan.rounds, step)
         results["runs"] = [
             step(
                 f"{shape.leaves:,} leaves, {shape.users:,} users",
@@ -160,7 +160,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
     return results
 
 
-def crowded(
+def with_many_users(
     kinds: Sequence[Kind], rounds: int, step: Callable[[str, Callable[[], Any]], Any]
 ) -> dict[str, Any]:
     """What must not grow with all who were here. Only in selective mode prompts become public."""

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fair_service.contenders import SETTINGS, mode_of, weights_of
 from fair_service.curves import POINTS, curves
 from fair_service.endpoint import CUT, Endpoint, Patience, Reply, Speech, note, outcomes
 from fair_service.fairness_table import as_markdown
 from fair_service.live import about, figures
 from fair_service.palette import colours
+from fair_service.policies import SETTINGS, mode_of, weights_of
 from fair_service.record import Ask, Scale, Scenario, Served
 from fair_service.scenario_figures import draw_all
 from fair_service.scenarios import SCENARIOS

@@ -17,7 +17,7 @@ from attacks.collusion import FLAGGED, PLAIN, collude
 from attacks.flagged import Flagged, share_and_guess
 from attacks.forgery import write_config
 from attacks.monitor import SOONER
-from attacks.scene import Effort, Scene
+from attacks.scenario import Effort, Scenario
 from serving.client import Client
 from serving.prompts import Prompts
 from serving.separation import auc, separation
@@ -77,28 +77,28 @@ def test_prompts_begin_with_tokens_of_their_own() -> None:
     assert Prompts(2).fresh(9) == Prompts(2).fresh(9)
 
 
-async def everything(scene: Scene) -> dict[str, Any]:
-    return await attack(scene, DEVICE_TOKENS)
+async def everything(scenario: Scenario) -> dict[str, Any]:
+    return await attack(scenario, DEVICE_TOKENS)
 
 
-async def what_is_sensitive(scene: Scene) -> dict[str, Any]:
+async def what_is_sensitive(scenario: Scenario) -> dict[str, Any]:
     """The attacks that send text, which is what a detector reads."""
-    plain, flagged = [await collude(scene, 3, content) for content in (PLAIN, FLAGGED)]
-    return {"flagged": await share_and_guess(scene), "plain 3": plain, "flagged 3": flagged}
+    plain, flagged = [await collude(scenario, 3, content) for content in (PLAIN, FLAGGED)]
+    return {"flagged": await share_and_guess(scenario), "plain 3": plain, "flagged 3": flagged}
 
 
 def campaign(
     mode: Mode,
     folder: Path,
-    attacks: Callable[[Scene], Awaitable[dict[str, Any]]] = everything,
+    attacks: Callable[[Scenario], Awaitable[dict[str, Any]]] = everything,
 ) -> dict[str, Any]:
     config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
     flags = (*SETTINGS, *config, *(SOONER if mode.promotes else ()))
 
     async def run(url: str) -> dict[str, Any]:
         async with Client(url, ADMIN_KEY) as client:
-            scene = Scene(client, Prompts(1), mode, EFFORT, keyed=mode.has_owners)
-            return await attacks(scene)
+            scenario = Scenario(client, Prompts(1), mode, EFFORT, keyed=mode.has_owners)
+            return await attacks(scenario)
 
     with running(Model(folder / "tiny", "tiny"), mode, flags) as url:
         return asyncio.run(run(url))

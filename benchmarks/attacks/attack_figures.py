@@ -102,7 +102,7 @@ def _colluding(axis: Axes, results: Results) -> None:
             axis.plot(places, best, style, color=COLOURS[name], markersize=5, alpha=0.8)
     axis.axvline(THRESHOLD, color="black", lw=1, ls=":")
     axis.set_xticks(sorted({c["accounts"] for r in results.values() for c in r["collusion"]}))
-    axis.set_xlabel("accounts in one hand")
+    axis.set_xlabel("colluding accounts")
     axis.set_ylim(-0.05, 1.05)
     axis.set_ylabel("right guesses told from wrong ones")
     axis.set_title("Planting guesses with several accounts\n(solid plain, dotted a card number)")

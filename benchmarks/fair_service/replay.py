@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from fair_service.crowd import crowd
 from fair_service.curves import curves
 from fair_service.device import A10G, A10G_8B, Device
 from fair_service.engine import Engine
 from fair_service.gap import Gaps
+from fair_service.many_users import many_users
 from fair_service.measures import SHOWN, Inside, measure
 from fair_service.record import Scale, Scenario, Served
 from fair_service.scenarios import SCENARIOS, Writer
@@ -35,7 +35,7 @@ SEED = 1
 SECONDS, PROMPT, ANSWER = 300.0, 2048, 256  # of a scenario; tokens of a usual request
 # Times as long: the 99th percentile of few requests says little.
 LONGER = {"noisy neighbour": 5}
-CROWD = 2_000  # users
+MANY_USERS = 2_000  # users
 WARMED_UP = 120  # usual requests at once, to find the capacity
 # The suites come from a server without a prefix cache.
 SUITE_PRICES = Prices(cached=1.0)
@@ -143,7 +143,7 @@ def replay_all(
     chosen = {name: scenario_of(name, scale) for name in scenarios or SCENARIOS}
     with Workers(progress) as workers:
         # What takes longest begins first.
-        many = _started(workers, crowd(CROWD, SEED), quick, Device())
+        many = _started(workers, many_users(MANY_USERS, SEED), quick, Device())
         alone = {
             name: workers.start(f"{name}, alone", played_alone, scenario)
             for name, scenario in chosen.items()

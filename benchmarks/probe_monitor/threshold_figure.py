@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from report.figure import BLUE, GREY, ORANGE, RED, drawn, grid, only_ticks
 
-from probe_monitor.cache import DEFAULT, Pair
 from probe_monitor.probers import ACCOUNTS, ALONE, PROBES, RARE
 from probe_monitor.threshold_table import Results, at, false_share, probes
+from probe_monitor.watched_cache import DEFAULT, Pair
 
 NEVER = 2 * PROBES  # where "never" is drawn
 SHOWN = (0.002, 0.004, 0.005, 0.01, 0.02, 0.05)
@@ -74,12 +74,12 @@ def _teams(axis: Axes, results: Results) -> None:
 def _accounts(axis: Axes, results: Results) -> None:
     default, former = (Pair(**results[name]) for name in ("default", "former_default"))
     for pair, colour in {former: RED, default: BLUE}.items():
-        for scene, style in ((ALONE, "-o"), (RARE, ":s")):
-            ys = [probes(results, pair, scene.name, accounts) for accounts in ACCOUNTS]
-            label = f"{pair.threshold:g} / {pair.min_hits}, {scene.name}"
+        for scenario, style in ((ALONE, "-o"), (RARE, ":s")):
+            ys = [probes(results, pair, scenario.name, accounts) for accounts in ACCOUNTS]
+            label = f"{pair.threshold:g} / {pair.min_hits}, {scenario.name}"
             axis.plot(ACCOUNTS, [y or NEVER for y in ys], style, color=colour, label=label)
     axis.set_xticks(ACCOUNTS)
-    axis.set_xlabel("accounts in one hand")
+    axis.set_xlabel("colluding accounts")
     axis.set_ylabel("probes until demotion")
     axis.set_title("Several accounts look like a small team")
     _count_axis(axis, (64, 128, 256, 512, 1_024, 2_048, NEVER))

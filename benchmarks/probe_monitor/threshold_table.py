@@ -7,8 +7,8 @@ from typing import Any
 
 from report.table import markdown
 
-from probe_monitor.cache import Pair
 from probe_monitor.probers import ALONE, RARE
+from probe_monitor.watched_cache import Pair
 
 Results = Mapping[str, Any]
 
@@ -37,12 +37,12 @@ def smallest_team(results: Results, pair: Pair) -> int | None:
     return min((row["users"] for row in rows if row["users"] > max(hurt, default=0)), default=None)
 
 
-def probes(results: Results, pair: Pair, scene: str, accounts: int) -> int | None:
+def probes(results: Results, pair: Pair, scenario: str, accounts: int) -> int | None:
     for row in results["probers"]:
-        if (row["scene"], row["accounts"]) == (scene, accounts):
+        if (row["scene"], row["accounts"]) == (scenario, accounts):
             found: int | None = at(results, row["probes"], pair)
             return found
-    raise KeyError((scene, accounts))
+    raise KeyError((scenario, accounts))
 
 
 ACCOUNTS_SHOWN = (1, 2, 3, 5)

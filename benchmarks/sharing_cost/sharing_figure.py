@@ -10,12 +10,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from report.figure import BLUE, GREY, RED, drawn, grid, grouped_bars, legend_outside, shifts
 
-from sharing_cost.comparison import AT_ONCE, COLD, WARM
-from sharing_cost.contenders import DIVIDED, SALTED, SELECTED, SHARED_BY_ALL, Contender
+from sharing_cost.methods import DIVIDED, SALTED, SELECTED, SHARED_BY_ALL, Method
+from sharing_cost.passes import AT_ONCE, COLD, WARM
 
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
-Bars = Sequence[tuple[Contender, str, str, str]]  # contender, stage, colour, label
+Bars = Sequence[tuple[Method, str, str, str]]  # method, stage, colour, label
 
 BARS: Bars = (
     (SHARED_BY_ALL, WARM, RED, "upstream: everybody shares all"),
@@ -46,8 +46,8 @@ def _cached(axis: Axes, results: Results) -> None:
 
 def _first_tokens(axis: Axes, results: Results) -> None:
     _bars(axis, results, BARS, lambda figures: figures["ttft_mean"])
-    for shift, (contender, stage, colour, _) in zip(shifts(len(BARS)), BARS, strict=True):
-        figures = [workload[contender.name][stage] for workload in results.values()]
+    for shift, (method, stage, colour, _) in zip(shifts(len(BARS)), BARS, strict=True):
+        figures = [workload[method.name][stage] for workload in results.values()]
         means, tops = ([each[key] for each in figures] for key in ("ttft_mean", "ttft_p95"))
         axis.vlines([n + shift for n in range(len(results))], means, tops, color=colour, lw=1.5)
     axis.set_title("Time to first token: mean, and p95 (line)")
@@ -65,8 +65,8 @@ def _bars(
     axis: Axes, results: Results, bars: Bars, value: Callable[[Mapping[str, Any]], float]
 ) -> None:
     heights = {
-        label: [value(workload[contender.name][stage]) for workload in results.values()]
-        for contender, stage, _, label in bars
+        label: [value(workload[method.name][stage]) for workload in results.values()]
+        for method, stage, _, label in bars
     }
     grouped_bars(axis, list(results), heights, {label: colour for _, _, colour, label in bars})
     grid(axis, "y")
@@ -75,15 +75,15 @@ def _bars(
 def _warming(axis: Axes, results: Results) -> None:
     """From an empty cache: how the share of cached tokens rises as users come."""
     for number, (name, workload) in enumerate(results.items()):
-        for contender, style in ((SHARED_BY_ALL, ":"), (SELECTED, "-")):
-            shares = workload[contender.name][COLD]["cached_by_request"]
+        for method, style in ((SHARED_BY_ALL, ":"), (SELECTED, "-")):
+            shares = workload[method.name][COLD]["cached_by_request"]
             averages = [total / (n + 1) * 100 for n, total in enumerate(accumulate(shares))]
             axis.plot(
                 range(1, len(averages) + 1),
                 averages,
                 style,
                 color=f"C{number}",
-                label=name if contender is SELECTED else None,
+                label=name if method is SELECTED else None,
             )
     axis.set_xlabel("requests since the cache was empty")
     axis.set_ylabel("% of a prompt cached, mean so far")
@@ -96,11 +96,11 @@ def _warming(axis: Axes, results: Results) -> None:
 def _occupancy(axis: Axes, results: Results) -> None:
     """Of the workload with the longest common texts, where copies cost most."""
     name = max(results, key=lambda name: results[name][SALTED.name][COLD]["computed_tokens"])
-    for contender, _, colour, _ in (bar for bar in BARS if bar[1] == WARM):
-        samples = results[name][contender.name][COLD]["occupancy"]
+    for method, _, colour, _ in (bar for bar in BARS if bar[1] == WARM):
+        samples = results[name][method.name][COLD]["occupancy"]
         times = [sample["at"] for sample in samples]
-        axis.plot(times, [s["held"] for s in samples], color=colour, lw=2, label=contender.name)
-        if contender is SELECTED:
+        axis.plot(times, [s["held"] for s in samples], color=colour, lw=2, label=method.name)
+        if method is SELECTED:
             public = [s["public"] for s in samples]
             axis.fill_between(
                 times, public, color=colour, alpha=0.2, label="selective: of it public"

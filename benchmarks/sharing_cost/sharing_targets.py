@@ -8,30 +8,30 @@ from typing import Any
 import numpy as np
 from report.target import Target
 
-from sharing_cost.comparison import COLD, STAGES, WARM
-from sharing_cost.contenders import EVERYBODY, SALTED, SELECTED, SHARED_BY_ALL
+from sharing_cost.methods import METHODS, SALTED, SELECTED, SHARED_BY_ALL
+from sharing_cost.passes import COLD, STAGES, WARM
 
 KEPT = 0.95  # of upstream's cached tokens
 SLOWER = 1.05  # than upstream, to the first token
 FASTER = 1.5  # than a salt per user
 ROUNDS = 2_000  # of the bootstrap
 
-Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # workload, contender, stage
+Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # workload, method, stage
 
 
 def targets(results: Results, sharing: Sequence[str]) -> list[Target]:
     """For the workloads in which users share."""
     return [
         target.of(workload=workload)
-        for workload, contenders in results.items()
+        for workload, methods in results.items()
         if workload in sharing
-        for target in _targets(contenders)
+        for target in _targets(methods)
     ]
 
 
-def _targets(contenders: Mapping[str, Mapping[str, Any]]) -> Iterator[Target]:
+def _targets(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[Target]:
     ours, theirs, salted = (
-        contenders[contender.name][WARM] for contender in (SELECTED, SHARED_BY_ALL, SALTED)
+        methods[method.name][WARM] for method in (SELECTED, SHARED_BY_ALL, SALTED)
     )
     kept = ours["cached_tokens"] / max(1, theirs["cached_tokens"])
     name = f"at least {KEPT:.0%} of upstream's cached tokens"
@@ -59,18 +59,18 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float,
     return float(first.mean() / second.mean()), float(low), float(high)
 
 
-def summary(contenders: Mapping[str, Mapping[str, Any]]) -> str:
+def summary(methods: Mapping[str, Mapping[str, Any]]) -> str:
     """A table of one workload for the terminal."""
     lines = [
         f"  {'':22}{'cached':>8}{'mean':>8}{'p50':>8}{'p95':>8} ms{'computed':>11}{'tokens/s':>11}"
     ]
-    for contender in EVERYBODY:
+    for method in METHODS:
         for stage in STAGES:
-            if stage == COLD and contender is not SELECTED:
+            if stage == COLD and method is not SELECTED:
                 continue
-            figures = contenders[contender.name][stage]
+            figures = methods[method.name][stage]
             lines.append(
-                f"  {contender.name + ', ' + stage:22}{figures['cached_share']:>8.1%}"
+                f"  {method.name + ', ' + stage:22}{figures['cached_share']:>8.1%}"
                 f"{figures['ttft_mean']:>8.0f}{figures['ttft_p50']:>8.0f}"
                 f"{figures['ttft_p95']:>8.0f}   {figures['computed_tokens']:>11,}"
                 f"{figures['tokens_per_second']:>11,.0f}"

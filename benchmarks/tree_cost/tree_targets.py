@@ -7,7 +7,7 @@ from typing import Any
 
 from report.target import Target
 
-from tree_cost.crowded import ENTRIES, ONE_OFF_USERS, OWNERS, PROMPT
+from tree_cost.many_users import ENTRIES, ONE_OFF_USERS, OWNERS, PROMPT
 from tree_cost.nodes import TURNS
 from tree_cost.operations import EVICT, INSERT_LEAF, INSERT_LONG, MATCH_LEAF, MATCH_LONG
 from tree_cost.subjects import SELECTIVE, UPSTREAM
@@ -19,7 +19,7 @@ _SPEEDUPS = {10_000: 50, 40_000: 300}
 def targets(results: dict[str, Any]) -> list[Target]:
     """``results``: what tree.json holds. Where several were measured, the worst one counts."""
     found = [*_one_user(results), *_speedups(results), *_flat(results), *_sizes(results)]
-    found += _crowded(results)
+    found += _with_many_users(results)
     name = "tenant cache off: upstream's own class"
     found.append(Target.holds(name, results["tenant_cache_off"]["is_upstreams"]).of(mode="off"))
     return found
@@ -72,7 +72,7 @@ def _sizes(results: dict[str, Any]) -> Iterator[Target]:
         yield Target(name, fewer, 10 if asked else None, ">=").of(mode=mode)
 
 
-def _crowded(results: dict[str, Any]) -> Iterator[Target]:
+def _with_many_users(results: dict[str, Any]) -> Iterator[Target]:
     """What must not grow with those who were here: of the scheduler's time, and of memory."""
     crowded = results["crowded"]
     for key, name, limit in (
