@@ -182,7 +182,7 @@ async def _scale(endpoint: Endpoint, options: argparse.Namespace, found: dict[st
 
 
 def _enter(found: dict[str, Any], scenario: Scenario, label: str, figures: Any) -> None:
-    entry = found.setdefault("scenarios", {}).setdefault(scenario.name, live.about(scenario))
+    entry = found.setdefault("scenarios", {}).setdefault(scenario.name, scenario.described())
     entry.setdefault("policies", {})[label] = figures
 
 

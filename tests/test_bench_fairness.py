@@ -19,7 +19,7 @@ import pytest
 from fair_service.curves import POINTS, curves
 from fair_service.endpoint import CUT, Endpoint, Patience, Reply, Speech, note, outcomes
 from fair_service.fairness_table import as_markdown
-from fair_service.live import about, figures
+from fair_service.live import figures
 from fair_service.palette import colours
 from fair_service.policies import SETTINGS, mode_of, weights_of
 from fair_service.record import Ask, Scale, Scenario, Served
@@ -51,7 +51,7 @@ def report_of(starved: str = "", labels: tuple[str, ...] = ("fcfs", "vtc")) -> d
     for name in ("overload", "long and short"):
         scenario = SCENARIOS[name](SMALL, 1)
         found = figures(scenario, replies_of(scenario, starved=starved))
-        scenarios[name] = {**about(scenario), "policies": dict.fromkeys(labels, found)}
+        scenarios[name] = {**scenario.described(), "policies": dict.fromkeys(labels, found)}
     return {"live": {"scenarios": scenarios}}
 
 

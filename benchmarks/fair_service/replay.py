@@ -20,7 +20,7 @@ from fair_service.many_users import many_users
 from fair_service.measures import SHOWN, Inside, measure
 from fair_service.record import Scale, Scenario, Served
 from fair_service.scenarios import SCENARIOS, Writer
-from fair_service.service import Prices, by_user
+from fair_service.service import Prices
 from fair_service.suites import WRITTEN, suite
 from fair_service.workers import Workers
 
@@ -178,7 +178,7 @@ class _Started:
 
     def result(self) -> dict[str, Any]:
         found = {name: future.result() for name, future in self.figures.items()}
-        return {**_about(self.scenario), "policies": found}
+        return {**self.scenario.described(), "policies": found}
 
 
 def _started(
@@ -194,13 +194,3 @@ def _started(
         return workers.start(what, figures, scenario, run, device, prices=prices, alone=alone)
 
     return _Started(scenario, {run.name: start(run) for run in runs})
-
-
-def _about(scenario: Scenario) -> dict[str, Any]:
-    return {
-        "about": scenario.about,
-        "users": len(by_user([Served(ask) for ask in scenario.asks])),
-        "requests": len(scenario.asks),
-        "victim": scenario.victim,
-        "backlogged": sorted(scenario.backlogged),
-    }
