@@ -16,9 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from caches.pools import Pools
 
 from fair_service.device import Device
-from fair_service.pools import Pools
 from fair_service.record import Ask, Served
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_LENGTH, Req
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder

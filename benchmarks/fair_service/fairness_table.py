@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from report.table import markdown
+
 PLACES = {
     "live": "live: a real server, wall-clock; noisy on a small or busy machine",
     "replay": "replay: real policies and cache on a modelled device; the same on every machine",
@@ -116,9 +118,8 @@ def _overview(scenarios: Mapping[str, Any]) -> Iterator[str]:
         "tokens/s, mean",
         "cached, mean",
     ]
-    yield from _head(head)
-    for policy in policies:
-        yield _row(policy, *_worst([s["policies"].get(policy) for s in scenarios.values()]))
+    worst = ((p, *_worst([s["policies"].get(p) for s in scenarios.values()])) for p in policies)
+    yield from markdown(head, worst)
 
 
 def _worst(found: Sequence[Figures | None]) -> Iterator[str]:
@@ -141,10 +142,12 @@ def _scenario(name: str, places: Mapping[str, Mapping[str, Any] | None]) -> Iter
     yield ""
     yield f"{next(iter(known.values()))['about'].capitalize()}."
     yield ""
-    yield from _head(["", "policy", *(title for title, _ in COLUMNS)])
-    for place, found in known.items():
-        for policy, figures in found["policies"].items():
-            yield _row(place, policy, *(form(figures) for _, form in COLUMNS))
+    rows = (
+        (place, policy, *(form(figures) for _, form in COLUMNS))
+        for place, found in known.items()
+        for policy, figures in found["policies"].items()
+    )
+    yield from markdown(["", "policy", *(title for title, _ in COLUMNS)], rows)
     yield ""
 
 
@@ -153,17 +156,6 @@ def _targets(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     yield "## Targets"
     yield ""
-    yield from _head(["", "scenario", "policy", "target", "measured", "upstream", "met"])
-    for row in rows:
-        met = "yes" if row["met"] else "**no**"
-        columns = ("where", "scenario", "policy", "target", "measured", "beside")
-        yield _row(*(str(row[key]) for key in columns), met)
-
-
-def _head(titles: Sequence[str]) -> Iterator[str]:
-    yield _row(*titles)
-    yield "|" + "---|" * len(titles)
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
+    columns = ("where", "scenario", "policy", "target", "measured", "beside")
+    cells = ((*(str(r[key]) for key in columns), "yes" if r["met"] else "**no**") for r in rows)
+    yield from markdown(["", "scenario", "policy", "target", "measured", "upstream", "met"], cells)

@@ -5,31 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
+from report.figure import BLUE, GREY, ORANGE, RED, drawn, grid, only_ticks
 
-from probe_monitor.cache import DEFAULT, Pair
 from probe_monitor.probers import ACCOUNTS, ALONE, PROBES, RARE
-from probe_monitor.table import Results, at, false_share, probes
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from probe_monitor.threshold_table import Results, at, false_share, probes
+from probe_monitor.watched_cache import DEFAULT, Pair
 
 NEVER = 2 * PROBES  # where "never" is drawn
 SHOWN = (0.002, 0.004, 0.005, 0.01, 0.02, 0.05)
 HITS = ((64, "#b9c7a5"), (128, "#8aa66b"), (256, "#4d7a2f"), (512, "#7d5ba6"), (1_024, "#3d2460"))
-LINES = ((0.002, "#7f8c8d"), (0.004, "#1f6fb2"), (0.01, "#e08e2b"), (0.02, "#c0392b"))
+LINES = ((0.002, GREY), (0.004, BLUE), (0.01, ORANGE), (0.02, RED))
 
 
 def draw(results: Results, path: Path) -> None:
-    figure, axes = plt.subplots(1, 3, figsize=(19, 6), layout="constrained")
-    _tradeoff(axes[0], results)
-    _teams(axes[1], results)
-    _accounts(axes[2], results)
-    figure.suptitle("The probe monitor's thresholds: whom they hit, and when", fontsize=16)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    title = "The probe monitor's thresholds: whom they hit, and when"
+    with drawn(path, 1, 3, size=(19, 6), title=title, dpi=100) as (_, axes):
+        _tradeoff(axes[0], results)
+        _teams(axes[1], results)
+        _accounts(axes[2], results)
 
 
 def _tradeoff(axis: Axes, results: Results) -> None:
@@ -68,25 +63,23 @@ def _teams(axis: Axes, results: Results) -> None:
         shares = [100 * at(results, row["demoted"], pair) / row["prefixes"] for row in rows]
         axis.plot(users, shares, "-o", color=colour, label=f"threshold {threshold:g}")
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(FixedLocator(users))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    only_ticks(axis.xaxis, users)
     axis.set_xlabel("users of the server")
     axis.set_ylabel("of their shared prefixes demoted, %")
     axis.set_title(f"How many users are too few (min hits {hits})")
-    axis.grid(True, alpha=0.3)
+    grid(axis)
     axis.legend(fontsize=9)
 
 
 def _accounts(axis: Axes, results: Results) -> None:
     default, former = (Pair(**results[name]) for name in ("default", "former_default"))
-    for pair, colour in {former: "#c0392b", default: "#1f6fb2"}.items():
-        for scene, style in ((ALONE, "-o"), (RARE, ":s")):
-            ys = [probes(results, pair, scene.name, accounts) for accounts in ACCOUNTS]
-            label = f"{pair.threshold:g} / {pair.min_hits}, {scene.name}"
+    for pair, colour in {former: RED, default: BLUE}.items():
+        for scenario, style in ((ALONE, "-o"), (RARE, ":s")):
+            ys = [probes(results, pair, scenario.name, accounts) for accounts in ACCOUNTS]
+            label = f"{pair.threshold:g} / {pair.min_hits}, {scenario.name}"
             axis.plot(ACCOUNTS, [y or NEVER for y in ys], style, color=colour, label=label)
     axis.set_xticks(ACCOUNTS)
-    axis.set_xlabel("accounts in one hand")
+    axis.set_xlabel("colluding accounts")
     axis.set_ylabel("probes until demotion")
     axis.set_title("Several accounts look like a small team")
     _count_axis(axis, (64, 128, 256, 512, 1_024, 2_048, NEVER))
@@ -100,4 +93,4 @@ def _count_axis(axis: Axes, ticks: Sequence[int]) -> None:
     axis.yaxis.set_major_formatter(
         FuncFormatter(lambda value, _: "never" if value >= NEVER else f"{value:,g}")
     )
-    axis.grid(True, alpha=0.3)
+    grid(axis)

@@ -6,53 +6,47 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from report.figure import BLUE, GREY, RED, THOUSANDS, drawn, grid
 
 from support.one_off.samples import Sample
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 MIB = 2**20
 Lines = Mapping[str, tuple[str, str]]  # name -> label, colour
 
 NODES: Lines = {
-    "nodes": ("live nodes", "#1f6fb2"),
+    "nodes": ("live nodes", BLUE),
     "nodes_of_the_tree": ("nodes of the tree", "#7fb2dd"),
-    "names": ("names of owners", "#c0392b"),
+    "names": ("names of owners", RED),
     "device_order": ("entries, order of the device", "#4d7a2f"),
     "host_order": ("entries, order of the host", "#a9c98f"),
-    "tables": ("entries of the tree's own tables", "#7f8c8d"),
+    "tables": ("entries of the tree's own tables", GREY),
 }
 TABLES: Lines = {
-    "chunks": ("detector: remembered chunks", "#1f6fb2"),
-    "responses": ("stored responses", "#c0392b"),
+    "chunks": ("detector: remembered chunks", BLUE),
+    "responses": ("stored responses", RED),
     "standings": ("limits: users remembered", "#4d7a2f"),
 }
 PROCESSES: Lines = {
-    "http": ("HTTP", "#c0392b"),
-    "scheduler": ("scheduler", "#1f6fb2"),
-    "detokenizer": ("detokenizer", "#7f8c8d"),
+    "http": ("HTTP", RED),
+    "scheduler": ("scheduler", BLUE),
+    "detokenizer": ("detokenizer", GREY),
     "detector": ("detector", "#4d7a2f"),
 }
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Above resident memory, below what is alive in it."""
-    figure, axes = plt.subplots(2, 3, figsize=(19, 9), layout="constrained")
-    tree, http = results["tree"]["samples"], results["http"]["samples"]
-    _memory(axes[0][0], tree, {"rss": ("scheduler's side", "#1f6fb2")}, "The tree, both tiers")
-    _memory(axes[0][1], http, {"rss": ("HTTP side", "#c0392b")}, "All before the engine")
-    server = results["server"]["samples"]
-    _memory(axes[0][2], server, PROCESSES, "A whole server on the CPU")
-    _entries(axes[1][0], tree, NODES)
-    _entries(axes[1][1], http, TABLES)
-    _changes(axes[1][2], server)
-    figure.suptitle(f"What {results['users']:,} users who come once leave behind", fontsize=16)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    title = f"What {results['users']:,} users who come once leave behind"
+    with drawn(path, 2, 3, size=(19, 9), title=title, dpi=100) as (_, axes):
+        tree, http = results["tree"]["samples"], results["http"]["samples"]
+        _memory(axes[0][0], tree, {"rss": ("scheduler's side", BLUE)}, "The tree, both tiers")
+        _memory(axes[0][1], http, {"rss": ("HTTP side", RED)}, "All before the engine")
+        server = results["server"]["samples"]
+        _memory(axes[0][2], server, PROCESSES, "A whole server on the CPU")
+        _entries(axes[1][0], tree, NODES)
+        _entries(axes[1][1], http, TABLES)
+        _changes(axes[1][2], server)
 
 
 def _memory(axis: Axes, samples: list[Sample], lines: Lines, title: str) -> None:
@@ -87,6 +81,6 @@ def _plot(axis: Axes, samples: list[Sample], lines: Lines, unit: float) -> None:
         if name in samples[0]:
             axis.plot(users, [s[name] / unit for s in samples], color=colour, label=label)
     axis.set_xlabel("users so far")
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axis.grid(True, alpha=0.3)
+    axis.xaxis.set_major_formatter(THOUSANDS)
+    grid(axis)
     axis.legend(fontsize=9)

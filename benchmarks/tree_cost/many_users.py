@@ -14,7 +14,6 @@ from support.eviction import hold
 from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
 from sglang.srt.tenancy.cache.core import report
 from sglang.srt.tenancy.cache.core.promotion import private_path
-from tree_cost.requests import request, serve
 from tree_cost.subjects import Kind, Subject
 from tree_cost.traces import SEED, Shape, Turn
 
@@ -83,9 +82,7 @@ def found_again(kind: Kind, rounds: int) -> float:
 
 
 def _ask(subject: Subject, turn: Turn) -> int:
-    before = subject.cached_tokens
-    serve(subject, request(subject, turn), turn.answer)
-    return subject.cached_tokens - before
+    return subject.serve(subject.request(turn), turn.answer)
 
 
 def _fresh(rng: random.Random, number: int) -> array[int]:

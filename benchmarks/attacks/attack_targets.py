@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from report.target import Target
+
 TOLD = 0.95  # AUC from which an attack counts as working
 TIMED_FROM = 64  # tokens of a prefix whose prefill can be felt
 LUCK = 0.001  # chance of guessing as well, below which it is no luck
@@ -13,109 +15,99 @@ FEW = 30  # probes below which a timing is not judged
 Results = Mapping[str, Mapping[str, Any]]
 
 
-def targets(results: Results) -> list[dict[str, Any]]:
-    """Each as mode, target, measured, met."""
+def targets(results: Results) -> list[Target]:
     return [
-        {"mode": name, "target": target, "measured": measured, "met": met}
+        target.of(mode=name)
         for name, result in results.items()
-        for target, measured, met in (_closed(result) if result["private"] else _open(result))
+        for target in (_closed(result) if result["private"] else _open(result))
     ]
 
 
-Judged = tuple[str, str, bool]
+def rows(found: list[Target]) -> list[dict[str, Any]]:
+    """As the results file has them."""
+    return [t.row(target="name", measured="shown", met="met") for t in found]
 
 
-def _open(result: Mapping[str, Any]) -> Iterator[Judged]:
+def _open(result: Mapping[str, Any]) -> Iterator[Target]:
     """The attack must work where nothing is private: else it would prove nothing elsewhere."""
     for length, each in result["membership"].items():
         if length >= TIMED_FROM:
             auc = each["by_time"]["auc"]
-            yield f"AUC by time above {TOLD} at {length} tokens", f"{auc:.3f}", auc > TOLD
+            name = f"AUC by time above {TOLD} at {length} tokens"
+            yield Target(name, auc, TOLD, ">", shown=f"{auc:.3f}")
         exact = each["by_count"]["auc"]
-        yield f"AUC by cached_tokens 1 at {length} tokens", f"{exact:.3f}", exact == 1
+        name = f"AUC by cached_tokens 1 at {length} tokens"
+        yield Target(name, exact, 1, ">=", shown=f"{exact:.3f}")
     flagged = result["flagged"]
-    yield (
-        "sensitive content confirmed",
-        _of(flagged["confirmed"], flagged["guesses"]),
-        flagged["confirmed"] == flagged["guesses"],
-    )
+    yield _all("sensitive content confirmed", flagged["confirmed"], flagged["guesses"])
     count, order = (
         next(r for r in result["recovery"] if r["signal"] == signal)
         for signal in ("cached_tokens", "order")
     )
-    yield (
-        "secrets recovered by cached_tokens",
-        _of(count["whole"], count["secrets"]),
-        (count["whole"] == count["secrets"]),
-    )
-    yield (
-        "order recovers more than chance",
-        f"{order['share']:.0%} of tokens",
-        (order["share"] > 3 * order["chance"]),
-    )
-    yield (
-        "hits from the host tier",
-        str(result["host_tier"]["from_host"]),
-        (result["host_tier"]["from_host"] > 0),
-    )
+    yield _all("secrets recovered by cached_tokens", count["whole"], count["secrets"])
+    name, share = "order recovers more than chance", order["share"]
+    yield Target(name, share, 3 * order["chance"], ">", shown=f"{share:.0%} of tokens")
+    from_host = result["host_tier"]["from_host"]
+    yield Target("hits from the host tier", from_host, 0, ">", shown=str(from_host))
 
 
-def _closed(result: Mapping[str, Any]) -> Iterator[Judged]:
+def _closed(result: Mapping[str, Any]) -> Iterator[Target]:
     for length, each in result["membership"].items():
         by_time = each["by_time"]
         if by_time["hits"] + by_time["misses"] >= FEW:
-            low, high = by_time["wide_low"], by_time["wide_high"]
-            yield (
-                f"AUC by time silent at {length} tokens",
-                f"{low:.2f} to {high:.2f}",
-                (low <= 0.5 <= high),
-            )
+            name = f"AUC by time silent at {length} tokens"
+            yield _silent(name, by_time["wide_low"], by_time["wide_high"])
     for length, each in result["order"].items():
-        low, high = each["wide_low"], each["wide_high"]
-        yield (
-            f"AUC by order silent at {length} tokens",
-            f"{low:.2f} to {high:.2f}",
-            low <= 0.5 <= high,
-        )
+        name = f"AUC by order silent at {length} tokens"
+        yield _silent(name, each["wide_low"], each["wide_high"])
     trials = [*result["counted"], result["chat"]]
     asked, leaked = (sum(t[key] for t in trials) for key in ("right_guesses", "confirmed"))
-    yield "no right guess confirmed", _of(leaked, asked), leaked == 0
+    yield _none("no right guess confirmed", leaked, _of(leaked, asked))
     if result["flagged"]:
         yield from _sensitive(result["flagged"])
     owners, found = (sum(t[key] for t in trials) for key in ("owner_asked", "owner_hits"))
-    yield "owners find what they said", _of(found, owners), found == owners
+    yield _all("owners find what they said", found, owners)
     tier = result["host_tier"]
-    yield (
+    yield Target.holds(
         "no tokens from others out of the host tier",
-        str(tier["from_host"]),
-        (tier["from_host"] == 0 and tier["owner_from_host"] > 0),
+        tier["from_host"] == 0 and tier["owner_from_host"] > 0,
+        shown=str(tier["from_host"]),
     )
     luck = min(recovery["by_luck"] for recovery in result["recovery"])
-    yield "no piece of a secret recovered but by luck", f"p {luck:.2g}", luck > LUCK
-    below = [c for c in result["collusion"] if c["accounts"] < 3]
-    told = sum(c["confirmed"] for c in below)
-    yield "nothing confirmed to fewer accounts than the threshold", str(told), told == 0
+    name = "no piece of a secret recovered but by luck"
+    yield Target(name, luck, LUCK, ">", shown=f"p {luck:.2g}")
+    told = sum(c["confirmed"] for c in result["collusion"] if c["accounts"] < 3)
+    yield _none("nothing confirmed to fewer accounts than the threshold", told, str(told))
     if result["detects"]:
         cases = [c for c in result["collusion"] if c["content"] == "flagged"]
         told = sum(max(0, c["confirmed"] - c["false"]) for c in cases)
-        yield "nothing sensitive told to any number of accounts", str(told), told == 0
+        yield _none("nothing sensitive told to any number of accounts", told, str(told))
     bound = sum(forgery["works"] for forgery in result["forgery"] if forgery["bound"])
     free = sum(forgery["works"] for forgery in result["forgery"] if not forgery["bound"])
-    yield (
-        "a forged name fails where it is bound, works where not",
-        f"{bound}, {free}",
-        (bound == 0 and free > 0),
-    )
+    name = "a forged name fails where it is bound, works where not"
+    yield Target.holds(name, bound == 0 and free > 0, shown=f"{bound}, {free}")
 
 
-def _sensitive(flagged: Mapping[str, Any]) -> Iterator[Judged]:
+def _sensitive(flagged: Mapping[str, Any]) -> Iterator[Target]:
     told, asked = flagged["confirmed"], flagged["guesses"]
-    yield "nothing sensitive confirmed that many share", _of(told, asked), told == 0
-    low, high = flagged["by_time"]["low"], flagged["by_time"]["high"]
+    yield _none("nothing sensitive confirmed that many share", told, _of(told, asked))
     if 2 * asked >= FEW:
-        yield "AUC by time silent for it", f"{low:.2f} to {high:.2f}", low <= 0.5 <= high
-    found, owners = flagged["owner_hits"], flagged["owner_asked"]
-    yield "those who share it find it", _of(found, owners), found == owners
+        by_time = flagged["by_time"]
+        yield _silent("AUC by time silent for it", by_time["low"], by_time["high"])
+    yield _all("those who share it find it", flagged["owner_hits"], flagged["owner_asked"])
+
+
+def _silent(name: str, low: float, high: float) -> Target:
+    """The interval holds 0.5: the signal tells nothing."""
+    return Target.holds(name, low <= 0.5 <= high, shown=f"{low:.2f} to {high:.2f}")
+
+
+def _all(name: str, part: int, whole: int) -> Target:
+    return Target.holds(name, part == whole, shown=_of(part, whole))
+
+
+def _none(name: str, value: int, shown: str) -> Target:
+    return Target(name, value, 0, "<=", shown=shown)
 
 
 def _interval(separation: Mapping[str, Any]) -> str:
@@ -124,15 +116,6 @@ def _interval(separation: Mapping[str, Any]) -> str:
 
 def _of(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,}"
-
-
-def as_table(judged: list[dict[str, Any]]) -> str:
-    lines = [
-        f"{'ok' if target['met'] else 'MISSED':7}{target['mode']:18}{target['target']:58}"
-        f"{target['measured']}"
-        for target in judged
-    ]
-    return "\n".join(lines)
 
 
 def summary(result: Mapping[str, Any]) -> str:

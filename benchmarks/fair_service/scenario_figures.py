@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from report.figure import grid, grouped_bars, plain_numbers, saved
 
 from fair_service.overview import draw_overview
-from fair_service.palette import OTHERS, PLACES, colours, plain_numbers
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from fair_service.palette import OTHERS, PLACES, colours
 
 Report = Mapping[str, Any]
 VICTIM, QUIET = "#1f6fb2", "#b9c0c7"
@@ -43,17 +41,16 @@ def draw_all(report: Report, folder: Path) -> None:
 def draw_scenario(name: str, places: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """``places``: live and replay, each ``{"about", "victim", "policies": {...}}``."""
     most = max(len(found["policies"]) for found in places.values())
-    figure = plt.figure(figsize=(max(12.0, 3.2 * most), 4.4 * len(places)), layout="constrained")
+    figure = Figure(figsize=(max(12.0, 3.2 * most), 4.4 * len(places)), layout="constrained")
     about = next(iter(places.values()))["about"]
-    figure.suptitle(f"{name}: {about}", fontsize=14)
-    rows = figure.subfigures(len(places), 1, squeeze=False, hspace=0.05)[:, 0]
-    for row, (place, found) in zip(rows, places.items(), strict=True):
-        row.suptitle(PLACES[place], fontsize=11, x=0.01, ha="left", color="#444444")
-        top, bottom = row.subfigures(2, 1)
-        _services(top, found)
-        _waits_and_shares(bottom, found)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    with saved(figure, path, 90):
+        figure.suptitle(f"{name}: {about}", fontsize=14)
+        rows = figure.subfigures(len(places), 1, squeeze=False, hspace=0.05)[:, 0]
+        for row, (place, found) in zip(rows, places.items(), strict=True):
+            row.suptitle(PLACES[place], fontsize=11, x=0.01, ha="left", color="#444444")
+            top, bottom = row.subfigures(2, 1)
+            _services(top, found)
+            _waits_and_shares(bottom, found)
 
 
 def _services(figure: Any, found: Mapping[str, Any]) -> None:
@@ -74,7 +71,7 @@ def _services(figure: Any, found: Mapping[str, Any]) -> None:
                 )
         axis.set_title(policy, fontsize=10)
         axis.set_xlabel("seconds", fontsize=8)
-        axis.grid(True, alpha=0.3)
+        grid(axis)
         axis.tick_params(labelsize=8)
     axes[0].set_ylabel("service so far,\ntokens by price / weight", fontsize=8)
     _beside(axes[-1], _legend_title(found))
@@ -129,13 +126,13 @@ def _waits(axis: Axes, found: Mapping[str, Any]) -> None:
     if alone is not None:
         axis.axvline(alone, color="#222222", ls=":", lw=1.5, label="alone, p99")
     axis.set_xscale("log")
-    plain_numbers(axis.xaxis)
+    plain_numbers(axis.xaxis, numticks=12)
     axis.set_ylim(0, 103)
     axis.set_ylabel("% of its requests", fontsize=8)
     axis.set_xlabel("seconds to first token (x: the others never got one)", fontsize=8)
     axis.set_title(f"how long the victim ({found['victim']}) waits", fontsize=10)
     axis.tick_params(labelsize=8)
-    axis.grid(True, alpha=0.3)
+    grid(axis)
     if alone is not None:
         axis.legend(fontsize=7, loc="best")
 
@@ -149,14 +146,13 @@ def _shares(axis: Axes, found: Mapping[str, Any]) -> None:
     """What each user was served of what max-min fairness owes them."""
     policies, palette = found["policies"], colours(list(found["policies"]))
     users = list(dict.fromkeys(u for f in policies.values() for u in f["users"]))
-    width = 0.84 / len(policies)
-    for number, (policy, figures) in enumerate(policies.items()):
-        places = [n + (number - (len(policies) - 1) / 2) * width for n in range(len(users))]
-        heights = [figures["users"].get(user, {}).get("share", 0.0) for user in users]
-        axis.bar(places, heights, width, color=palette[policy], label=policy)
+    shares = {
+        policy: [figures["users"].get(user, {}).get("share", 0.0) for user in users]
+        for policy, figures in policies.items()
+    }
+    grouped_bars(axis, users, shares, palette, fontsize=8)
     axis.axhline(1, color="#222222", lw=1, ls=":")
-    axis.set_xticks(range(len(users)), users, fontsize=8)
     axis.set_title("served / entitled (1: all that max-min fairness owes)", fontsize=10)
     axis.tick_params(labelsize=8)
-    axis.grid(True, axis="y", alpha=0.3)
+    grid(axis, "y")
     _beside(axis)

@@ -1,9 +1,10 @@
-"""The file of results: rows of numbers on one line each, so that it can be read and compared."""
+"""Results as JSON files."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,17 @@ def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def write(report: dict[str, Any], path: Path) -> None:
+def write(results: Mapping[str, Any], path: Path) -> None:
+    """Write the file, and its folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_rounded(report), indent=1)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def write_compact(results: Mapping[str, Any], path: Path) -> None:
+    """Six digits to a number and one line to a row of numbers: for long curves, which can so be
+    read and compared."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_rounded(results), indent=1)
     path.write_text(_NUMBERS.sub(lambda row: " ".join(row[0].split()), text) + "\n")
 
 

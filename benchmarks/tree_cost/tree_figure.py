@@ -5,32 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
+from report.figure import THOUSANDS, drawn, only_ticks, plain_numbers
 
 from tree_cost.operations import OPERATIONS
 from tree_cost.subjects import ISOLATED, SELECTIVE, SHARED, UPSTREAM
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 _STYLES = {UPSTREAM.name: "--", SHARED.name: ":", ISOLATED.name: "-.", SELECTIVE.name: "-"}
 _COLOURS = ("C0", "C1", "C2", "C3", "C4")
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    figure, axes = plt.subplots(2, 3, figsize=(14, 8), sharex=True)
-    for axis, operation in zip(axes.flat, OPERATIONS, strict=True):
-        _panel(axis, operation, results["runs"])
-    for axis in axes[1]:
-        axis.set_xlabel("leaves in the tree")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("microseconds, median")
-    _legend(figure, axes[0, 0])
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with drawn(path, 2, 3, size=(14, 8), layout=None, sharex=True) as (figure, axes):
+        for axis, operation in zip(axes.flat, OPERATIONS, strict=True):
+            _panel(axis, operation, results["runs"])
+        for axis in axes[1]:
+            axis.set_xlabel("leaves in the tree")
+        for axis in axes[:, 0]:
+            axis.set_ylabel("microseconds, median")
+        _legend(figure, axes[0, 0])
 
 
 def _panel(axis: Axes, operation: str, runs: list[dict[str, Any]]) -> None:
@@ -56,15 +51,10 @@ def _panel(axis: Axes, operation: str, runs: list[dict[str, Any]]) -> None:
 
 def _label(axis: Axes, sizes: list[int]) -> None:
     """Plain numbers, and under the trees that there are."""
-    plain = FuncFormatter(lambda value, _: f"{value:,g}")
-    axis.set_xticks(sizes)
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    only_ticks(axis.xaxis, sizes, FuncFormatter(_thousands))
     low, high = axis.get_ylim()
-    steps = (1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)
-    axis.yaxis.set_major_locator(LogLocator(subs=steps))
-    axis.yaxis.set_major_formatter(plain)
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(axis.yaxis, (1.0, 2.0, 5.0) if high < 1000 * low else (1.0,))
+    axis.yaxis.set_major_formatter(THOUSANDS)
 
 
 def _thousands(leaves: float, _: int) -> str:

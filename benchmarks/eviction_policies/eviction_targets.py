@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from report.table import markdown
+from report.target import Target, verdicts
 
 from eviction_policies.mixes import MIXES
 from eviction_policies.policies import CHOSEN, POLICIES, UPSTREAM
 
-CROWD = 0.95  # of what LRU finds
+ONE_OFF = 0.95  # of what LRU finds, beside users who come once
 TOTAL = 0.98
 NOISY = 0.98  # of what fair share of everything held finds for the small user
 
 Results = Mapping[str, Any]
-
-
-class Target(NamedTuple):
-    name: str
-    asked: str
-    measured: float
-    reached: bool
 
 
 def row_of(results: Results, mix: str, policy: str) -> dict[str, Any]:
@@ -33,7 +29,7 @@ def total(results: Results, mix: str, policy: str) -> float:
 
 
 def targets(results: Results) -> list[Target]:
-    found = [_at_least("crowd, found of LRU's", CROWD, total(results, "crowd", CHOSEN))]
+    found = [_at_least("crowd, found of LRU's", ONE_OFF, total(results, "crowd", CHOSEN))]
     for mix in MIXES:
         name = f"{mix.name}, found of LRU's"
         found.append(_at_least(name, TOTAL, total(results, mix.name, CHOSEN)))
@@ -48,26 +44,21 @@ def targets(results: Results) -> list[Target]:
 
 
 def _at_least(name: str, least: float, measured: float) -> Target:
-    return Target(name, f">= {least:g}", measured, measured >= least)
+    return Target(name, measured, least, ">=")
+
+
+def rows(found: list[Target]) -> list[dict[str, Any]]:
+    """As the results file has them."""
+    return [t.row(name="name", asked="asked", measured="value", reached="met") for t in found]
 
 
 def as_table(results: Results) -> str:
     """For each mix and policy: found of LRU's, and the worst-off kind of user's part."""
-    lines = [_line(["mix", *POLICIES]), _line(["---"] * (1 + len(POLICIES)))]
-    for mix in MIXES:
-        cells = [mix.name]
-        for policy in POLICIES:
-            worst = row_of(results, mix.name, policy)["worst_kind"]
-            cells.append(f"{total(results, mix.name, policy):.2f} / {worst:.2f}")
-        lines.append(_line(cells))
-    lines.append("")
-    lines += [
-        f"{'pass' if target.reached else 'FAIL'}  {target.measured:.3f}  "
-        f"{target.asked}  {target.name}"
-        for target in targets(results)
+    cells = [
+        [mix.name, *(_cell(results, mix.name, policy) for policy in POLICIES)] for mix in MIXES
     ]
-    return "\n".join(lines)
+    return "\n".join([*markdown(["mix", *POLICIES], cells), "", verdicts(targets(results))])
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _cell(results: Results, mix: str, policy: str) -> str:
+    return f"{total(results, mix, policy):.2f} / {row_of(results, mix, policy)['worst_kind']:.2f}"

@@ -10,7 +10,7 @@ HEAVY = 10
 EACH = 0.2  # seconds of the trace for each user: the light ones alone are two thirds of a load
 
 
-def crowd(users: int, seed: int) -> Scenario:
+def many_users(users: int, seed: int) -> Scenario:
     """All have a beginning of their own; the heavy ones ask 200 times within 5 seconds."""
     asks = conversations(users, seed, HEAVY)
     return Scenario(

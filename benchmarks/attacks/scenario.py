@@ -90,7 +90,7 @@ QUICK = Effort(
 
 
 @dataclass
-class Scene:
+class Scenario:
     """``keyed``: the server knows the keys of forgery.CONFIG. ``step`` is called after each
     small piece of work, for a progress bar."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from tree_cost.crowded import ENTRIES, ONE_OFF_USERS, OWNERS, PROMPT
+from report.target import Target
+
+from tree_cost.many_users import ENTRIES, ONE_OFF_USERS, OWNERS, PROMPT
 from tree_cost.nodes import TURNS
 from tree_cost.operations import EVICT, INSERT_LEAF, INSERT_LONG, MATCH_LEAF, MATCH_LONG
 from tree_cost.subjects import SELECTIVE, UPSTREAM
@@ -14,40 +16,18 @@ FLAT = (1_000, 100_000)  # leaves of the trees between which an eviction must no
 _SPEEDUPS = {10_000: 50, 40_000: 300}
 
 
-class Target(NamedTuple):
-    """``measured`` is None where this run did not measure it; ``reached`` is None then, and
-    where nothing was asked."""
-
-    name: str
-    mode: str
-    asked: str
-    measured: float | None
-    reached: bool | None
-
-
 def targets(results: dict[str, Any]) -> list[Target]:
     """``results``: what tree.json holds. Where several were measured, the worst one counts."""
     found = [*_one_user(results), *_speedups(results), *_flat(results), *_sizes(results)]
-    found += _crowded(results)
-    off = results["tenant_cache_off"]["is_upstreams"]
-    found.append(Target("tenant cache off: upstream's own class", "off", "yes", float(off), off))
+    found += _with_many_users(results)
+    name = "tenant cache off: upstream's own class"
+    found.append(Target.holds(name, results["tenant_cache_off"]["is_upstreams"]).of(mode="off"))
     return found
 
 
-def as_table(found: list[Target]) -> str:
-    rows = [("asked of the tree", "mode", "asked", "measured", "")]
-    for target in found:
-        measured = "-" if target.measured is None else _short(target.measured)
-        unknown = "not measured" if target.measured is None else "not asked"
-        verdict = {None: unknown, True: "pass", False: "FAIL"}[target.reached]
-        rows.append((target.name, target.mode, target.asked, measured, verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in [lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def rows(found: list[Target]) -> list[dict[str, Any]]:
+    """As the results file has them."""
+    return [t.row(name="name", asked="asked", measured="value", reached="met") for t in found]
 
 
 def _one_user(results: dict[str, Any]) -> Iterator[Target]:
@@ -64,13 +44,7 @@ def _speedups(results: dict[str, Any]) -> Iterator[Target]:
             runs = [run for run in results["runs"] if run["leaves"] == leaves]
             ratios = [r for run in runs if (r := _ratio(run, EVICT, mode)) is not None]
             worst = 1 / max(ratios) if ratios else None
-            yield Target(
-                f"{EVICT} of {leaves:,}, times faster",
-                mode,
-                f">= {asked}",
-                worst,
-                None if worst is None else worst >= asked,
-            )
+            yield Target(f"{EVICT} of {leaves:,}, times faster", worst, asked, ">=").of(mode=mode)
 
 
 def _flat(results: dict[str, Any]) -> Iterator[Target]:
@@ -94,16 +68,11 @@ def _sizes(results: dict[str, Any]) -> Iterator[Target]:
         fewer = nodes[UPSTREAM.name]["left"] / nodes[mode]["left"]
         # What is nobody's is not compacted: in shared mode the nodes are upstream's.
         asked = mode == SELECTIVE.name or mode == "isolated"
-        yield Target(
-            f"nodes of {TURNS} turns, times fewer",
-            mode,
-            ">= 10" if asked else "-",
-            fewer,
-            fewer >= 10 if asked else None,
-        )
+        name = f"nodes of {TURNS} turns, times fewer"
+        yield Target(name, fewer, 10 if asked else None, ">=").of(mode=mode)
 
 
-def _crowded(results: dict[str, Any]) -> Iterator[Target]:
+def _with_many_users(results: dict[str, Any]) -> Iterator[Target]:
     """What must not grow with those who were here: of the scheduler's time, and of memory."""
     crowded = results["crowded"]
     for key, name, limit in (
@@ -116,7 +85,7 @@ def _crowded(results: dict[str, Any]) -> Iterator[Target]:
     for mode in results["modes"]:
         ratio = found[mode] / found[UPSTREAM.name]
         name = f"found again after {ONE_OFF_USERS} one-off users, x upstream"
-        yield Target(name, mode, ">= 0.95", ratio, ratio >= 0.95)
+        yield Target(name, ratio, 0.95, ">=").of(mode=mode)
 
 
 def _ratio(run: dict[str, Any], operation: str, mode: str) -> float | None:
@@ -133,5 +102,4 @@ def _at_most(
 ) -> Target:
     known = [value for value in values if value is not None]
     worst = max(known) if known else None
-    reached = None if worst is None else worst < limit if strictly else worst <= limit
-    return Target(name, mode, f"{'<' if strictly else '<='} {limit:.2f}", worst, reached)
+    return Target(name, worst, limit, "<" if strictly else "<=", form=".2f").of(mode=mode)

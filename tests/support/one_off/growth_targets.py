@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any
+
+from report.target import Target
 
 from sglang.srt.tenancy.detect.memory import Memory
 from sglang.srt.tenancy.http.response_store import MOST_STORED
@@ -18,30 +20,13 @@ MOST_BYTES_OF_A_SERVER = 256.0
 MOST_NODES = 2.0
 
 
-class Target(TypedDict):
-    what: str
-    asked: float
-    measured: float
-    found: str
-    reached: bool
-
-
-def targets(results: dict[str, Any]) -> list[Target]:
+def targets(results: dict[str, Any]) -> Iterator[Target]:
     """Each with what was measured."""
-    return list(_targets(results))
-
-
-def _targets(results: dict[str, Any]) -> Iterator[Target]:
     tree, http = results["tree"]["samples"], results["http"]["samples"]
     yield _bytes("scheduler's memory", tree, "rss", MOST_BYTES)
     nodes = max(sample["nodes"] / sample["nodes_of_the_tree"] for sample in _half(tree))
-    yield {
-        "what": "live nodes for each node of the tree",
-        "asked": MOST_NODES,
-        "measured": nodes,
-        "found": f"{nodes:.2f} at most; {MOST_NODES} are asked",
-        "reached": nodes <= MOST_NODES,
-    }
+    shown = f"{nodes:.2f} at most; {MOST_NODES} are asked"
+    yield Target("live nodes for each node of the tree", nodes, MOST_NODES, shown=shown)
     for name in ("names", "device_order", "host_order", "tables"):
         yield _entries(f"scheduler's {name}", tree, name)
     yield _bytes("HTTP process's memory", http, "rss", MOST_BYTES)
@@ -54,15 +39,16 @@ def _targets(results: dict[str, Any]) -> Iterator[Target]:
             yield _bytes(f"server's {name} process", server, name, MOST_BYTES_OF_A_SERVER)
 
 
+def rows(found: list[Target]) -> list[dict[str, Any]]:
+    """As the results file has them."""
+    fields = {"what": "name", "asked": "bound", "measured": "value"}
+    return [target.row(**fields, found="shown", reached="met") for target in found]
+
+
 def _bytes(what: str, samples: list[Sample], name: str, most: float) -> Target:
     each = slope(samples, name) / 1000
-    return {
-        "what": what,
-        "asked": most,
-        "measured": each,
-        "found": f"{each:+.1f} bytes a user in the second half; {most:.0f} at most are asked",
-        "reached": each <= most,
-    }
+    shown = f"{each:+.1f} bytes a user in the second half; {most:.0f} at most are asked"
+    return Target(what, each, most, shown=shown)
 
 
 def _entries(what: str, samples: list[Sample], name: str, room: int = 0) -> Target:
@@ -74,13 +60,8 @@ def _entries(what: str, samples: list[Sample], name: str, room: int = 0) -> Targ
     quarter = len(half) // 2
     former, latter = (max(s[name] for s in part) for part in (half[:quarter], half[quarter:]))
     most = max(1.1 * former + 64, room)
-    return {
-        "what": f"entries of the {what}",
-        "asked": most,
-        "measured": latter,
-        "found": f"{latter:,.0f} at most in the last quarter, {most:,.0f} are asked",
-        "reached": latter <= most,
-    }
+    shown = f"{latter:,.0f} at most in the last quarter, {most:,.0f} are asked"
+    return Target(f"entries of the {what}", latter, most, shown=shown)
 
 
 def _half(samples: list[Sample]) -> list[Sample]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from probe_monitor.cache import Pair
+from report.table import markdown
+
 from probe_monitor.probers import ALONE, RARE
+from probe_monitor.watched_cache import Pair
 
 Results = Mapping[str, Any]
 
@@ -35,12 +37,12 @@ def smallest_team(results: Results, pair: Pair) -> int | None:
     return min((row["users"] for row in rows if row["users"] > max(hurt, default=0)), default=None)
 
 
-def probes(results: Results, pair: Pair, scene: str, accounts: int) -> int | None:
+def probes(results: Results, pair: Pair, scenario: str, accounts: int) -> int | None:
     for row in results["probers"]:
-        if (row["scene"], row["accounts"]) == (scene, accounts):
+        if (row["scene"], row["accounts"]) == (scenario, accounts):
             found: int | None = at(results, row["probes"], pair)
             return found
-    raise KeyError((scene, accounts))
+    raise KeyError((scenario, accounts))
 
 
 ACCOUNTS_SHOWN = (1, 2, 3, 5)
@@ -50,16 +52,9 @@ def as_table(results: Results) -> str:
     """Probes until demotion are given for probers who are alone, and for those beside others."""
     heads = ["threshold / min hits", "false demotions", "spared from"]
     heads += [f"{accounts} account{'s' * (accounts > 1)}" for accounts in ACCOUNTS_SHOWN]
-    lines = [_line(heads), _line(["---"] * len(heads))]
-    lines += [_line(_row(results, pair)) for pair in _chosen(results)]
+    thresholds = markdown(heads, (_row(results, pair) for pair in _chosen(results)))
     heads = ["a team of 10", "memory", "threshold", "cached tokens lost"]
-    lines += ["", _line(heads), _line(["---"] * len(heads))]
-    lines += [_line(_cost(row)) for row in results["costs"]]
-    return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "\n".join([*thresholds, "", *markdown(heads, map(_cost, results["costs"]))])
 
 
 def _cost(row: Mapping[str, Any]) -> Iterator[str]:

@@ -5,39 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
+from report.figure import BLUE, PLAIN, PURPLE, RED, drawn, legend_outside, only_ticks
 
 from round_cost.rounds import SITUATIONS
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 _STYLES = {
     "fcfs": ("#444444", "--"),
-    "lpm": ("#8e6bb0", ":"),
-    "dfs-weight": ("#c0392b", ":"),
-    "vtc": ("#1f6fb2", "-"),
+    "lpm": (PURPLE, ":"),
+    "dfs-weight": (RED, ":"),
+    "vtc": (BLUE, "-"),
     "dlpm": ("#2e8b57", "-"),
 }
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    figure, axes = plt.subplots(2, 2, figsize=(12, 8), sharex=True, layout="constrained")
-    for column, situation in enumerate(SITUATIONS):
-        runs = [run for run in results["runs"] if run["situation"] == situation]
-        _times(axes[0, column], runs)
-        _ratios(axes[1, column], runs, results["asked"])
-        axes[0, column].set_title(situation)
-        axes[1, column].set_xlabel("requests waiting (ten to a user)")
-    axes[0, 0].set_ylabel("milliseconds of a round, median")
-    axes[1, 0].set_ylabel("times fcfs's round, 95 % interval")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.suptitle("What a round of the scheduler costs", fontsize=15)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    title = "What a round of the scheduler costs"
+    look: dict[str, Any] = {"size": (12, 8), "title_size": 15, "sharex": True}
+    with drawn(path, 2, 2, title=title, **look) as (figure, axes):
+        for column, situation in enumerate(SITUATIONS):
+            runs = [run for run in results["runs"] if run["situation"] == situation]
+            _times(axes[0, column], runs)
+            _ratios(axes[1, column], runs, results["asked"])
+            axes[0, column].set_title(situation)
+            axes[1, column].set_xlabel("requests waiting (ten to a user)")
+        axes[0, 0].set_ylabel("milliseconds of a round, median")
+        axes[1, 0].set_ylabel("times fcfs's round, 95 % interval")
+        legend_outside(figure, axes[0, 0])
 
 
 def _times(axis: Axes, runs: list[dict[str, Any]]) -> None:
@@ -47,7 +42,7 @@ def _times(axis: Axes, runs: list[dict[str, Any]]) -> None:
         values = [run["policies"][policy]["us"] / 1000 for run in runs]
         axis.loglog(waiting, values, style, color=colour, marker="o", markersize=4, label=policy)
     axis.set_ylim(0.02, 500)
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_major_formatter(PLAIN)
     _sizes(axis, waiting)
 
 
@@ -67,7 +62,7 @@ def _ratios(axis: Axes, runs: list[dict[str, Any]], asked: float) -> None:
         axis.errorbar(places, middle, errors, color=colour, ls=style, marker="o", ms=4, capsize=3)
     axis.axhline(1.0, color="#444444", ls="--", lw=1)
     most = waiting[-1]
-    axis.plot([most / 2, most * 2], [asked, asked], color="#c0392b", lw=2)
+    axis.plot([most / 2, most * 2], [asked, asked], color=RED, lw=2)
     axis.annotate(
         f"asked: at most {asked}",
         (most * 2, asked),
@@ -75,19 +70,17 @@ def _ratios(axis: Axes, runs: list[dict[str, Any]], asked: float) -> None:
         textcoords="offset points",
         ha="right",
         fontsize=9,
-        color="#c0392b",
+        color=RED,
     )
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_ylim(0.8, 16)
     axis.set_yticks([1, asked, 2, 5, 10])
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_major_formatter(PLAIN)
     _sizes(axis, waiting)
 
 
 def _sizes(axis: Axes, waiting: list[int]) -> None:
-    axis.set_xticks(waiting)
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    only_ticks(axis.xaxis, waiting)
     axis.grid(True, which="major", alpha=0.3)

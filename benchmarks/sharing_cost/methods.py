@@ -19,7 +19,7 @@ def by_salt(request: Request) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Method:
     """``salted``: users are told apart by a salt of their own."""
 
     name: str
@@ -30,11 +30,11 @@ class Contender:
         return by_salt(request) if self.salted else by_name(request)
 
 
-SHARED_BY_ALL = Contender("upstream", UPSTREAM)
-SALTED = Contender("salt per user", UPSTREAM, salted=True)
-DIVIDED = Contender("isolated", ISOLATED)
-SELECTED = Contender("selective", SELECTIVE)
+SHARED_BY_ALL = Method("upstream", UPSTREAM)
+SALTED = Method("salt per user", UPSTREAM, salted=True)
+DIVIDED = Method("isolated", ISOLATED)
+SELECTED = Method("selective", SELECTIVE)
 
-# Each round's contenders have a server each, and take turns on it pass by pass.
+# Each round's methods have a server each, and take turns on it pass by pass.
 ROUNDS = ((SHARED_BY_ALL, DIVIDED, SELECTED), (SALTED,))
-EVERYBODY = (SHARED_BY_ALL, SALTED, DIVIDED, SELECTED)
+METHODS = (SHARED_BY_ALL, SALTED, DIVIDED, SELECTED)
