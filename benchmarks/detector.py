@@ -9,29 +9,26 @@ pays is measured by detector_latency.py.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import platform
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from detector_latency import FIELDS, PROMPT, first_tokens, processor
 from labelled_texts.texts import Text, labelled_texts
-from serving.machine import describe
+from matplotlib.axes import Axes
+from report.figure import drawn
+from report.machine import SERVING, describe
+from report.program import leave, options_of
 from serving.server import RULES, Model, running
 
 from sglang.srt.tenancy.detect.finding import Finding
 from sglang.srt.tenancy.detect.rules import Rules, find
 from sglang.srt.tenancy.detect.scan import Scanner
 
-RESULTS = Path(__file__).resolve().parent / "results"
 BYTES = [bytes([value]) for value in range(256)]
 SPEED_SECONDS = 3.0
 ADMIN_KEY = "sk-benchmark"
@@ -120,54 +117,53 @@ def cost(model: Path, pairs: int) -> dict[str, Any]:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 5))
-    kinds = results["quality"]["kinds"]
-    places = range(len(kinds))
-    for offset, (name, label) in enumerate(
-        [("recall", "recall"), ("precision", "precision"), ("kept_private", "kept private")]
-    ):
+    with drawn(path, 1, 3, size=(15, 5), layout=None) as (figure, (left, middle, right)):
+        _qualities(left, results["quality"])
+        speeds = results["characters_per_second"]
+        middle.barh(list(speeds), [value / 1e6 for value in speeds.values()])
+        middle.set_title("million characters a second, one core")
+        _first_tokens(right, results["first_token"])
+        figure.tight_layout()
+
+
+def _qualities(axis: Axes, found: dict[str, Any]) -> None:
+    kinds = found["kinds"]
+    for offset, name in enumerate(("recall", "precision", "kept_private")):
+        places = [place + 0.27 * (1 - offset) for place in range(len(kinds))]
         values = [kind[name] or 0 for kind in kinds.values()]
-        left.barh([place + 0.27 * (1 - offset) for place in places], values, 0.27, label=label)
-    left.set_yticks(list(places), list(kinds))
-    left.set_xlim(0, 1.02)
-    left.set_title(f"rules, {results['quality']['texts']} texts")
-    left.legend(loc="lower left")
-    speeds = results["characters_per_second"]
-    middle.barh(list(speeds), [value / 1e6 for value in speeds.values()])
-    middle.set_title("million characters a second, one core")
-    costs = results["first_token"]
+        axis.barh(places, values, 0.27, label=name.replace("_", " "))
+    axis.set_yticks(range(len(kinds)), list(kinds))
+    axis.set_xlim(0, 1.02)
+    axis.set_title(f"rules, {found['texts']} texts")
+    axis.legend(loc="lower left")
+
+
+def _first_tokens(axis: Axes, costs: list[dict[str, Any]]) -> None:
     for offset, name in enumerate(FIELDS):
         values = [one["median_ms"][name] for one in costs]
-        right.bar([i + 0.4 * offset for i in range(len(costs))], values, 0.4, label=name)
-    right.set_xticks(
-        [i + 0.2 for i in range(len(costs))], [f"{one['at_once']} at once" for one in costs]
-    )
-    right.set_title(f"first token of {PROMPT} new tokens, median ms")
-    right.legend(loc="lower right")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+        axis.bar([i + 0.4 * offset for i in range(len(costs))], values, 0.4, label=name)
+    names = [f"{one['at_once']} at once" for one in costs]
+    axis.set_xticks([i + 0.2 for i in range(len(costs))], names)
+    axis.set_title(f"first token of {PROMPT} new tokens, median ms")
+    axis.legend(loc="lower right")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = options_of(__doc__, model=".models/tiny")
     parser.add_argument("--items", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=160, help="of requests, read and not read")
-    parser.add_argument("--model", type=Path, default=Path(".models/tiny"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     texts = labelled_texts(options.items, options.seed)
     results: dict[str, Any] = {
-        "machine": describe() | {"python": platform.python_version()},
+        "machine": describe(*SERVING, "python"),
         "seed": options.seed,
         "quality": quality(texts),
         "characters_per_second": speed(texts),
     }
     results |= cost(options.model, options.pairs)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "detector.json").write_text(json.dumps(results, indent=2) + "\n")
-    draw(results, options.out / "detector.png")
     print(json.dumps(results, indent=2))
+    leave("detector", options.out, results, partial(draw, results))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
 import psutil
 from labelled_texts.harmless import EN_FILL
 from serving.client import Client
@@ -51,11 +50,13 @@ async def first_tokens(url: str, key: str, pairs: int, at_once: int) -> dict[str
 async def processor(url: str, key: str, blocks: int) -> dict[str, Any]:
     """Milliseconds that a request keeps a processor busy: other load does not add to them."""
     chance = random.Random(0)
-    worker = psutil.Process(_detector(url, key)["pid"])
-    server = worker.parent()
-    assert server is not None, "the detector's process is the server's"
     spent: dict[str, dict[str, float]] = {how: {"http": 0.0, "detector": 0.0} for how in FIELDS}
     async with Client(url, key) as client:
+        detector = await client.detector()
+        assert detector is not None, "this server runs with a detector"
+        worker = psutil.Process(detector["pid"])
+        server = worker.parent()
+        assert server is not None, "the detector's process is the server's"
         for number in tqdm(range(blocks), desc="processor", disable=None):
             for how in (UNREAD, READ) if number % 2 else (READ, UNREAD):
                 before = _busy(server), _busy(worker)
@@ -82,12 +83,6 @@ def _prompt(chance: random.Random) -> str:
     while len(text) < PROMPT:
         text += " " + chance.choice(EN_FILL)
     return text[:PROMPT]
-
-
-def _detector(url: str, key: str) -> dict[str, Any]:
-    reply = httpx.get(f"{url}/tenant/detector", headers={"Authorization": f"Bearer {key}"})
-    found: dict[str, Any] = reply.raise_for_status().json()["detector"]
-    return found
 
 
 def _busy(process: psutil.Process) -> float:

@@ -9,43 +9,35 @@ into benchmarks/results. Only counts: the same on every machine.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fair_service.workers import Workers
+from report.program import leave, options_of
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from eviction_policies.cache_of_policy import DEVICE, EPOCH, HOST
 from eviction_policies.comparison import play
+from eviction_policies.eviction_figure import draw
+from eviction_policies.eviction_targets import as_table, rows, targets
 from eviction_policies.mixes import MIXES, SEED
-from eviction_policies.picture import draw
 from eviction_policies.policies import POLICIES
-from eviction_policies.server import DEVICE, EPOCH, HOST
-from eviction_policies.targets import as_table, targets
 
 FULL, QUICK = 1_500, 500  # requests of each play
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="shorter plays, half a minute")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser = options_of(__doc__, quick="shorter plays, half a minute")
     options = parser.parse_args(arguments)
-    started = time.monotonic()
     results = measure(QUICK if options.quick else FULL)
-    results["targets"] = [target._asdict() for target in targets(results)]
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "eviction.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(results, options.out / "eviction.png")
+    results["targets"] = rows(targets(results))
     print(as_table(results))
-    seconds = time.monotonic() - started
-    print(f"{seconds:.0f} s; written to {options.out}/eviction.json and .png")
+    leave("eviction", options.out, results, partial(draw, results))
     return 0
 
 

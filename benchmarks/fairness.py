@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from fair_service import live
-from fair_service.contenders import (
+from fair_service.endpoint import Endpoint, Speech
+from fair_service.fairness_table import as_markdown
+from fair_service.fairness_targets import rows, targets
+from fair_service.policies import (
     ANSWER,
     MEMORY,
     POLICIES,
@@ -30,15 +33,14 @@ from fair_service.contenders import (
     serving,
     weights_of,
 )
-from fair_service.endpoint import Endpoint, Speech
-from fair_service.picture import draw_all
 from fair_service.record import Scale, Scenario
 from fair_service.replay import replay_all, steps_of
-from fair_service.report import read, write
+from fair_service.scenario_figures import draw_all
 from fair_service.scenarios import SCENARIOS
-from fair_service.table import as_markdown
-from fair_service.targets import targets
-from serving.machine import describe
+from report.machine import describe
+from report.program import options_of
+from report.results import read, write_compact
+from report.target import all_met, verdicts
 from tqdm import tqdm
 
 SECONDS, QUICK_SECONDS = 6.0, 2.0
@@ -56,36 +58,28 @@ def main() -> int:
     options.scenarios = options.scenarios or list(SCENARIOS)
     options.seconds = options.seconds or SECONDS
     report = _measured(options)
-    report["targets"] = [
-        {"where": where, **row}
+    judged = {
+        where: [target.of(where=where) for target in targets(report[where]["scenarios"])]
         for where in ("replay", "live")
         if where in report
-        for row in targets(report[where]["scenarios"])
-    ]
-    write(report, options.out / "fairness.json")
+    }
+    report["targets"] = [row for found in judged.values() for row in rows(found)]
+    write_compact(report, options.out / "fairness.json")
     (options.out / "fairness.md").write_text(as_markdown(report))
     draw_all(report, options.out)
     print(f"written to {options.out}/fairness.json, .md, .png and fairness/")
-    return 1 if _missed(report) and options.strict else 0
-
-
-def _missed(report: dict[str, Any]) -> bool:
-    """Print what was missed. Seconds of a small machine are noisy: where there is a replay, it
-    alone decides."""
-    decides = "replay" if "replay" in report else "live"
-    missed = [row for row in report["targets"] if not row["met"]]
-    for row in missed:
-        print("MISSED", *(row[key] for key in ("where", "scenario", "policy", "target")), sep=": ")
-        print(f"        measured {row['measured']}; upstream: {row['beside']}")
-    return any(row["where"] == decides for row in missed)
+    missed = [target for found in judged.values() for target in found if not target.met]
+    print(verdicts(missed) if missed else "no target was missed")
+    # Seconds of a small machine are noisy: where there is a replay, it alone decides.
+    return 0 if all_met(next(iter(judged.values()), [])) or not options.strict else 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    quick = "two short scenarios, live only"
+    parser = options_of(__doc__, quick=quick, strict=True, model=".models/bench")
     parser.add_argument("--url", help="measure this server instead of starting our own")
     parser.add_argument("--label", help="its name in the results")
     parser.add_argument("--keys", type=Path, help="its API keys: user and key a line, * others")
-    parser.add_argument("--model", type=Path, default=Path(".models/bench"), help="for our own")
     parser.add_argument("--size", choices=("bench", "tiny"), default="bench")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), metavar="SCENARIO")
@@ -98,11 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out this field, which SGLang and vLLM know; answers may then be shorter",
     )
-    parser.add_argument("--quick", action="store_true", help="two short scenarios, live only")
     parser.add_argument("--live-only", action="store_true")
     parser.add_argument("--replay-only", action="store_true")
-    parser.add_argument("--strict", action="store_true", help="fail where a target is missed")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser
 
 
@@ -191,7 +182,7 @@ async def _scale(endpoint: Endpoint, options: argparse.Namespace, found: dict[st
 
 
 def _enter(found: dict[str, Any], scenario: Scenario, label: str, figures: Any) -> None:
-    entry = found.setdefault("scenarios", {}).setdefault(scenario.name, live.about(scenario))
+    entry = found.setdefault("scenarios", {}).setdefault(scenario.name, scenario.described())
     entry.setdefault("policies", {})[label] = figures
 
 

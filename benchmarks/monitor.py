@@ -9,15 +9,10 @@ monitor.json and monitor.png into benchmarks/results. Only counts: the same on e
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
-import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from probe_monitor.cache import DEFAULT, EPOCH
-from probe_monitor.picture import draw
 from probe_monitor.sweep import (
     FORMER,
     MIN_HITS,
@@ -29,23 +24,19 @@ from probe_monitor.sweep import (
     ordinary_users,
     probers,
 )
-from probe_monitor.table import as_table
+from probe_monitor.threshold_figure import draw
+from probe_monitor.threshold_table import as_table
+from probe_monitor.watched_cache import DEFAULT, EPOCH
+from report.program import leave, options_of
 from tqdm import tqdm
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    options = parser.parse_args()
-    started = time.monotonic()
+    options = options_of(__doc__).parse_args()
     logging.disable(logging.WARNING)  # each demotion would be a line
     results = _measure()
     print(as_table(results))
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "monitor.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(results, options.out / "monitor.png")
-    seconds = time.monotonic() - started
-    print(f"{seconds:.0f} s; written to {options.out}/monitor.json and .png")
+    leave("monitor", options.out, results, partial(draw, results))
     return 0
 
 

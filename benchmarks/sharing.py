@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from report.machine import describe
+from report.program import leave, options_of
+from report.target import all_met, verdicts
 from serving.client import Client
-from serving.machine import describe
 from serving.server import Mode, Model, running
-from sharing_cost.comparison import compare
-from sharing_cost.contenders import EVERYBODY
-from sharing_cost.picture import draw
-from sharing_cost.targets import as_table, summary, targets
+from sharing_cost.methods import METHODS
+from sharing_cost.passes import compare
+from sharing_cost.sharing_figure import draw
+from sharing_cost.sharing_targets import rows, summary, targets
 from tqdm import tqdm
 from workloads.made_up import SHARING, WORKLOADS, make
 from workloads.request import PASSES, Request, Size
@@ -54,26 +56,23 @@ def main() -> int:
     started, machine = time.monotonic(), describe()
     results = _measure(load, options)
     judged = targets(results, SHARING)
-    print(as_table(judged))
+    print(verdicts(judged))
     report = {
         "machine": machine,
         "quick": options.quick,
         "seconds": round(time.monotonic() - started),
         "settings": list(SETTINGS),
         "size": vars(size),
-        "targets": judged,
+        "targets": rows(judged),
         "workloads": results,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "sharing.json").write_text(json.dumps(report, indent=1) + "\n")
-    draw(results, options.out / "sharing.png")
-    print(f"{report['seconds']} s; written to {options.out}/sharing.json and .png")
-    return 0 if all(row["met"] for row in judged) or not options.strict else 1
+    leave("sharing", options.out, report, partial(draw, results))
+    return 0 if all_met(judged) or not options.strict else 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few requests: does it run at all?")
+    quick, model = "few requests: does it run at all?", ".models/bench"
+    parser = options_of(__doc__, quick=quick, strict=True, model=model)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, metavar="WORKLOAD")
     parser.add_argument("--trace", action="append", default=[], metavar="KIND:FILE")
     parser.add_argument("--requests", type=int, default=Size.requests, help="of each pass")
@@ -82,9 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--zipf", type=float, default=Size.zipf, help="exponent of users' law")
     parser.add_argument("--scale", type=float, default=Size.scale, help="of prompts' lengths")
     parser.add_argument("--threads", type=int, default=1, help="of each model")
-    parser.add_argument("--strict", action="store_true", help="fail where a target is missed")
-    parser.add_argument("--model", type=Path, default=Path(".models/bench"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser
 
 
@@ -98,7 +94,7 @@ def _load(names: list[str], traces: list[str], size: Size) -> dict[str, list[Req
 
 
 def _measure(load: dict[str, list[Request]], options: argparse.Namespace) -> dict[str, Any]:
-    modes = {contender.mode.name: contender.mode for contender in EVERYBODY}
+    modes = {method.mode.name: method.mode for method in METHODS}
     model, threads = Model(options.model), options.threads
     with ExitStack() as servers:
 
@@ -113,7 +109,7 @@ def _measure(load: dict[str, list[Request]], options: argparse.Namespace) -> dic
 
 async def _replay_all(urls: dict[str, str], load: dict[str, list[Request]]) -> dict[str, Any]:
     results = {}
-    steps = len(EVERYBODY) * sum(len(each) // PASSES * PASSES for each in load.values())
+    steps = len(METHODS) * sum(len(each) // PASSES * PASSES for each in load.values())
     async with AsyncExitStack() as stack:
         clients = {
             name: await stack.enter_async_context(Client(url, ADMIN_KEY))

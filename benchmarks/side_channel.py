@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attacks.attack_figures import draw, draw_times
+from attacks.attack_targets import rows, summary, targets
 from attacks.campaign import attack
 from attacks.forgery import write_config
 from attacks.monitor import SOONER
-from attacks.picture import draw, draw_times
-from attacks.scene import FULL, QUICK, Effort, Scene
-from attacks.targets import as_table, summary, targets
+from attacks.scenario import FULL, QUICK, Effort, Scenario
+from report.machine import describe
+from report.program import leave, options_of
+from report.target import all_met, verdicts
 from serving.client import Client
-from serving.machine import describe
 from serving.prompts import Prompts
 from serving.server import MODES, SELECTIVE, UPSTREAM, Mode, Model, running
 from tqdm import tqdm
@@ -60,26 +62,23 @@ def main() -> int:
             )
             tqdm.write(f"{mode.name}\n{summary(results[mode.name])}\n")
     judged = targets(results)
-    print(as_table(judged))
-    options.out.mkdir(parents=True, exist_ok=True)
+    print(verdicts(judged))
     report = {
         "machine": machine,
         "quick": options.quick,
         "seconds": round(time.monotonic() - started),
         "settings": list(SETTINGS),
-        "targets": judged,
+        "targets": rows(judged),
         "modes": results,
     }
-    (options.out / "side_channel.json").write_text(json.dumps(report, indent=1) + "\n")
-    draw(results, options.out / "side_channel.png")
+    leave("side_channel", options.out, report, partial(draw, results))
     draw_times(results, options.out / "side_channel_ttft.png")
-    print(f"{report['seconds']} s; written to {options.out}/side_channel.json and .png")
-    return 0 if all(target["met"] for target in judged) or not options.strict else 1
+    return 0 if all_met(judged) or not options.strict else 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few probes: does it run at all?")
+    quick, model = "few probes: does it run at all?", ".models/bench"
+    parser = options_of(__doc__, quick=quick, strict=True, model=model)
     parser.add_argument("--modes", nargs="+", choices=MODES, metavar="MODE", help=", ".join(MODES))
     parser.add_argument("--url", help="attack this server instead of starting one")
     parser.add_argument("--admin-key", default=ADMIN_KEY, help="of the server at --url")
@@ -89,9 +88,6 @@ def _parser() -> argparse.ArgumentParser:
         default=DEVICE_TOKENS,
         help="of the server's KV pool: so many push a prompt out to host memory",
     )
-    parser.add_argument("--strict", action="store_true", help="fail where a target is missed")
-    parser.add_argument("--model", type=Path, default=Path(".models/bench"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser
 
 
@@ -127,15 +123,15 @@ async def _campaign(
 ) -> dict[str, Any]:
     async with Client(url, options.admin_key) as client:
         keyed = mode.has_owners and not options.url
-        scene = Scene(client, Prompts(SEED), mode, effort, keyed, bar.update)
-        await _warm_up(scene)
-        return await attack(scene, options.device_tokens)
+        scenario = Scenario(client, Prompts(SEED), mode, effort, keyed, bar.update)
+        await _warm_up(scenario)
+        return await attack(scenario, options.device_tokens)
 
 
-async def _warm_up(scene: Scene) -> None:
+async def _warm_up(scenario: Scenario) -> None:
     """The first prompts of each size pay for memory that later ones find ready."""
     for tokens in (2, 65, 513) * 2:
-        await scene.client.ask(scene.prompts.fresh(tokens), "warm-up")
+        await scenario.client.ask(scenario.prompts.fresh(tokens), "warm-up")
 
 
 if __name__ == "__main__":

@@ -12,32 +12,33 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
-import json
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from report.machine import describe
+from report.program import leave, options_of
+from report.target import verdicts
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from support.trees import start_group
-from tree_cost.crowded import found_again, promotion_ms, stats_ms
+from tree_cost.many_users import found_again, promotion_ms, stats_ms
 from tree_cost.nodes import bytes_per_node, nodes_per_talk
 from tree_cost.operations import Effort, evictions, measure
-from tree_cost.picture import draw
 from tree_cost.subjects import OURS, SELECTIVE, SHARED, UPSTREAM, Kind, Subject
 from tree_cost.switched_off import what_is_built
-from tree_cost.targets import FLAT, as_table, targets
 from tree_cost.timing import undisturbed
 from tree_cost.traces import SEED, Shape
+from tree_cost.tree_figure import draw
+from tree_cost.tree_targets import FLAT, rows, targets
+
+MACHINE = ("architecture", "cores", "python", "torch", "sglang")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +128,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
     kinds = [UPSTREAM, *(OURS[mode] for mode in modes)]
     shapes = [Shape(n, u) for u in plan.users for n in plan.leaves if u <= n]
     flat = [(k, u) for k in kinds[1:] for u in plan.flat_users if k is not SHARED or u == 1]
-    results: dict[str, Any] = {"seed": SEED, "modes": list(modes), "machine": machine()}
+    results: dict[str, Any] = {"seed": SEED, "modes": list(modes), "machine": describe(*MACHINE)}
     with tqdm(total=len(shapes) + len(flat) + 3 * len(kinds) + 3, desc="benchmark") as bar:
 
         def step(name: str, figure: Callable[[], Any]) -> Any:
@@ -144,7 +145,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
         results["nodes_per_talk"] = {
             kind.name: step("talks", partial(nodes_per_talk, kind, plan.talks)) for kind in kinds
         }
-        results["crowded"] = crowded(kinds, plan.rounds, step)
+        results["crowded"] = with_many_users(kinds, plan.rounds, step)
         results["runs"] = [
             step(
                 f"{shape.leaves:,} leaves, {shape.users:,} users",
@@ -159,7 +160,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
     return results
 
 
-def crowded(
+def with_many_users(
     kinds: Sequence[Kind], rounds: int, step: Callable[[str, Callable[[], Any]], Any]
 ) -> dict[str, Any]:
     """What must not grow with all who were here. Only in selective mode prompts become public."""
@@ -173,26 +174,14 @@ def crowded(
     return results
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "sglang": version("sglang"),
-    }
-
-
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller trees, a minute")
+    parser = options_of(__doc__, quick="fewer and smaller trees, a minute")
     parser.add_argument("--leaves", type=int, nargs="+", help="sizes of the trees")
     parser.add_argument("--users", type=int, nargs="+", help="numbers of users")
     parser.add_argument("--flat", type=int, nargs=2, help="two sizes to compare evictions at")
     parser.add_argument("--batches", type=int, help="of each operation; more are more exact")
     parser.add_argument("--memory-leaves", type=int, help="leaves that are weighed")
     parser.add_argument("--modes", nargs="+", choices=OURS, default=["shared", "selective"])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     return parser.parse_args(arguments)
 
 
@@ -219,11 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.unfreeze()
     found = targets(results)
     results["quick"] = options.quick
-    results["targets"] = [target._asdict() for target in found]
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "tree.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(results, options.out / "tree.png")
-    print(as_table(found))
+    results["targets"] = rows(found)
+    print(verdicts(found))
+    leave("tree", options.out, results, partial(draw, results))
 
 
 if __name__ == "__main__":

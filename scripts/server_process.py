@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 import httpx
@@ -20,6 +22,7 @@ import psutil
 _PORTS = range(15_000, 32_000)
 
 STOP_SECONDS = 15.0
+LOG_TAIL_LINES = 60
 
 
 class ServerEnded(RuntimeError):
@@ -108,6 +111,40 @@ class ServerProcess:
         while self.processes() and time.monotonic() < deadline:
             self.popen.poll()
             time.sleep(0.05)
+
+
+class ServerFailed(RuntimeError):
+    """The server did not come up; the message ends with the end of its log."""
+
+
+@contextlib.contextmanager
+def running(
+    flags: Sequence[str], env: Mapping[str, str] | None = None, *, seconds: float = 240.0
+) -> Iterator[tuple[ServerProcess, Path]]:
+    """A server that answers, and its log, inside the with statement.
+
+    The log and SGLang's socket files, which it leaves behind, go with a folder of their own.
+    Raises ServerFailed where the server ends instead, or takes longer than ``seconds``.
+    """
+    with tempfile.TemporaryDirectory(prefix="server-") as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            process = ServerProcess(
+                flags, output=output.fileno(), env={"TMPDIR": folder, **(env or {})}
+            )
+        try:
+            try:
+                process.wait_until_ready(seconds)
+            except (RuntimeError, TimeoutError) as problem:
+                raise ServerFailed(f"{problem}\n{log_tail(log)}") from problem
+            yield process, log
+        finally:
+            process.stop()
+
+
+def log_tail(log: Path) -> str:
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+    return f"--- end of the server's log ---\n{tail}"
 
 
 def free_port() -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eviction_policies.cache_of_policy import DEVICE, EPOCH, HOST, PolicyCache
 from eviction_policies.comparison import play, start
+from eviction_policies.eviction_figure import draw
+from eviction_policies.eviction_targets import as_table, rows, targets
 from eviction_policies.mixes import MIXES, Writer, crowd
-from eviction_policies.picture import draw
 from eviction_policies.policies import CHOSEN, POLICIES, UPSTREAM, Policy
-from eviction_policies.server import DEVICE, EPOCH, HOST, Server
-from eviction_policies.targets import as_table, targets
 from support.trees import start_group
 
 from sglang.srt.tenancy.flags import TenantOptions
@@ -32,7 +32,7 @@ def test_a_policy_on_our_tree_finds_what_upstreams_tree_finds(name: str) -> None
     """LRU as a policy on our tree, against upstream's own: what is compared are policies. The trees
     differ a little where conversations are joined, and then cut from their end."""
     mix = next(mix for mix in MIXES if mix.name == name)
-    theirs, ours = Server(upstream=True), Server(order=Policy)
+    theirs, ours = PolicyCache(upstream=True), PolicyCache(order=Policy)
     found = [0, 0]
     for ask in islice(mix.asks(Writer()), 500):
         for place, server in enumerate((theirs, ours)):
@@ -71,9 +71,9 @@ def test_what_is_published_is_of_these_defaults(published: Any) -> None:
     assert (published["device_tokens"], published["host_tokens"]) == (DEVICE, HOST)
     assert len(published["rows"]) == len(MIXES) * len(POLICIES)
     found = targets(published)
-    assert published["targets"] == [target._asdict() for target in found]
+    assert published["targets"] == rows(found)
     # What is missed is said in docs/fairness.md.
-    missed = [target.name for target in found if not target.reached]
+    missed = [target.name for target in found if not target.met]
     assert missed == ["twice, small user's part of that under held"]
 
 

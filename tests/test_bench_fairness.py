@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fair_service.contenders import SETTINGS, mode_of, weights_of
 from fair_service.curves import POINTS, curves
 from fair_service.endpoint import CUT, Endpoint, Patience, Reply, Speech, note, outcomes
-from fair_service.live import about, figures
+from fair_service.fairness_table import as_markdown
+from fair_service.live import figures
 from fair_service.palette import colours
-from fair_service.picture import draw_all
+from fair_service.policies import SETTINGS, mode_of, weights_of
 from fair_service.record import Ask, Scale, Scenario, Served
-from fair_service.report import read, write
+from fair_service.scenario_figures import draw_all
 from fair_service.scenarios import SCENARIOS
-from fair_service.table import as_markdown
+from report.results import read, write_compact
 from serving.server import Model, running
 
 REPOSITORY = Path(__file__).parent.parent
@@ -51,7 +51,7 @@ def report_of(starved: str = "", labels: tuple[str, ...] = ("fcfs", "vtc")) -> d
     for name in ("overload", "long and short"):
         scenario = SCENARIOS[name](SMALL, 1)
         found = figures(scenario, replies_of(scenario, starved=starved))
-        scenarios[name] = {**about(scenario), "policies": dict.fromkeys(labels, found)}
+        scenarios[name] = {**scenario.described(), "policies": dict.fromkeys(labels, found)}
     return {"live": {"scenarios": scenarios}}
 
 
@@ -114,7 +114,7 @@ def test_the_table_names_who_was_never_served() -> None:
 
 def test_results_can_be_read_again(tmp_path: Path) -> None:
     report = report_of(starved="light")
-    write(report, tmp_path / "fairness.json")
+    write_compact(report, tmp_path / "fairness.json")
     kept = read(tmp_path / "fairness.json")
     assert kept["live"]["scenarios"]["overload"]["victim"] == "light"
     drawn = kept["live"]["scenarios"]["overload"]["policies"]["vtc"]["curves"]

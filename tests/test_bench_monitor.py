@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from probe_monitor.cache import DEFAULT, EPOCH, OFF, Pair, Server
 from probe_monitor.history import prefixes
-from probe_monitor.picture import draw
-from probe_monitor.probers import ALONE, POPULAR, RARE, TARGET, Scene, attack, probing
+from probe_monitor.probers import ALONE, POPULAR, RARE, TARGET, Scenario, attack, probing
 from probe_monitor.sweep import FORMER, MIN_HITS, TIGHT, demoted, serve, watched
-from probe_monitor.table import as_table, false_share, probes, smallest_team
+from probe_monitor.threshold_figure import draw
+from probe_monitor.threshold_table import as_table, false_share, probes, smallest_team
 from probe_monitor.traffic import NAMES, jobs, new_documents, night, ordinary
+from probe_monitor.watched_cache import DEFAULT, EPOCH, OFF, Pair, Server
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "monitor.json"
 
 
 def probes_needed(
-    pair: Pair, scene: Scene = ALONE, accounts: int = 1, most: int = 2 * EPOCH
+    pair: Pair, scenario: Scenario = ALONE, accounts: int = 1, most: int = 2 * EPOCH
 ) -> int | None:
     """Sent until a server that runs with this pair demotes; None: more than ``most``."""
     server = Server(pair)
-    for sent, _ in enumerate(islice(probing(server, scene, accounts), most), 1):
+    for sent, _ in enumerate(islice(probing(server, scenario, accounts), most), 1):
         if server.demotions:
             return sent
     return None
@@ -58,7 +58,7 @@ def test_what_an_operator_registered_is_never_demoted() -> None:
 def test_ordinary_users_are_left_alone(name: str, users: int, zipf: float) -> None:
     server = Server(DEFAULT)
     serve(server, ordinary(name, users, zipf, EPOCH + 128))  # their ratio is lowest at its end
-    assert server.cache.counts["promotions"] > 0
+    assert server.cache.core.counts["promotions"] > 0
     assert server.demotions == 0
 
 
@@ -77,13 +77,13 @@ def test_a_team_of_which_one_works_through_the_night_is_not_spared() -> None:
     assert server.demotions > 0
 
 
-@pytest.mark.parametrize("scene", [ALONE, RARE, POPULAR], ids=lambda scene: scene.name)
-def test_probes_are_counted_as_a_server_counts_them(scene: Scene) -> None:
+@pytest.mark.parametrize("scenario", [ALONE, RARE, POPULAR], ids=lambda scenario: scenario.name)
+def test_probes_are_counted_as_a_server_counts_them(scenario: Scenario) -> None:
     """One replay in which nothing is demoted foretells all that do."""
-    seen = attack(scene, 2, probes=400)
+    seen = attack(scenario, 2, probes=400)
     pairs = [Pair(0.005, 16), Pair(0.02, 300), Pair(0.15, 64)]
     foretold = [seen.probes_until_demotion(pair) for pair in pairs]
-    assert foretold == [probes_needed(pair, scene, 2, most=400) for pair in pairs]
+    assert foretold == [probes_needed(pair, scenario, 2, most=400) for pair in pairs]
     assert any(foretold)
 
 

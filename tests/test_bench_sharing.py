@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from serving.client import Client
 from serving.server import SELECTIVE, UPSTREAM, Model, running
-from sharing_cost.comparison import COLD, WARM, compare
-from sharing_cost.contenders import SALTED, SELECTED, SHARED_BY_ALL
-from sharing_cost.targets import ratio
+from sharing_cost.methods import SALTED, SELECTED, SHARED_BY_ALL
+from sharing_cost.passes import COLD, WARM, compare
+from sharing_cost.sharing_targets import ratio
 from workloads.made_up import SHARING, WORKLOADS, make
 from workloads.request import PASSES, Request, Size, in_passes
 from workloads.traces import TraceError, mooncake, read, sharegpt
@@ -158,8 +158,8 @@ async def compare_all(urls: dict[str, str], loads: dict[str, list[Request]]) -> 
 def test_what_is_shared_is_kept_once_it_is_public(compared: dict[str, Results]) -> None:
     documents = compared["documents"]
     upstream, ours, salted = (
-        documents[contender.name][WARM]["cached_tokens"]
-        for contender in (SHARED_BY_ALL, SELECTED, SALTED)
+        documents[method.name][WARM]["cached_tokens"]
+        for method in (SHARED_BY_ALL, SELECTED, SALTED)
     )
     assert ours >= 0.95 * upstream
     assert ours >= 1.5 * salted
@@ -168,8 +168,8 @@ def test_what_is_shared_is_kept_once_it_is_public(compared: dict[str, Results]) 
 @pytest.mark.server
 def test_becoming_public_takes_some_users(compared: dict[str, Results]) -> None:
     upstream, ours = (
-        compared["documents"][contender.name][COLD]["cached_tokens"]
-        for contender in (SHARED_BY_ALL, SELECTED)
+        compared["documents"][method.name][COLD]["cached_tokens"]
+        for method in (SHARED_BY_ALL, SELECTED)
     )
     assert 0 < ours < upstream
 
@@ -177,8 +177,8 @@ def test_becoming_public_takes_some_users(compared: dict[str, Results]) -> None:
 @pytest.mark.server
 def test_private_chat_loses_nothing(compared: dict[str, Results]) -> None:
     upstream, ours = (
-        compared["private chat"][contender.name][WARM]["cached_tokens"]
-        for contender in (SHARED_BY_ALL, SELECTED)
+        compared["private chat"][method.name][WARM]["cached_tokens"]
+        for method in (SHARED_BY_ALL, SELECTED)
     )
     # Turns that come before the last one is served find less, in either mode.
     assert ours == pytest.approx(upstream, rel=0.1)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attacks.attack_targets import targets
 from attacks.campaign import attack
 from attacks.collusion import FLAGGED, PLAIN, collude
 from attacks.flagged import Flagged, share_and_guess
 from attacks.forgery import write_config
 from attacks.monitor import SOONER
-from attacks.scene import Effort, Scene
-from attacks.targets import targets
+from attacks.scenario import Effort, Scenario
 from serving.client import Client
 from serving.prompts import Prompts
 from serving.separation import auc, separation
@@ -77,28 +77,28 @@ def test_prompts_begin_with_tokens_of_their_own() -> None:
     assert Prompts(2).fresh(9) == Prompts(2).fresh(9)
 
 
-async def everything(scene: Scene) -> dict[str, Any]:
-    return await attack(scene, DEVICE_TOKENS)
+async def everything(scenario: Scenario) -> dict[str, Any]:
+    return await attack(scenario, DEVICE_TOKENS)
 
 
-async def what_is_sensitive(scene: Scene) -> dict[str, Any]:
+async def what_is_sensitive(scenario: Scenario) -> dict[str, Any]:
     """The attacks that send text, which is what a detector reads."""
-    plain, flagged = [await collude(scene, 3, content) for content in (PLAIN, FLAGGED)]
-    return {"flagged": await share_and_guess(scene), "plain 3": plain, "flagged 3": flagged}
+    plain, flagged = [await collude(scenario, 3, content) for content in (PLAIN, FLAGGED)]
+    return {"flagged": await share_and_guess(scenario), "plain 3": plain, "flagged 3": flagged}
 
 
 def campaign(
     mode: Mode,
     folder: Path,
-    attacks: Callable[[Scene], Awaitable[dict[str, Any]]] = everything,
+    attacks: Callable[[Scenario], Awaitable[dict[str, Any]]] = everything,
 ) -> dict[str, Any]:
     config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
     flags = (*SETTINGS, *config, *(SOONER if mode.promotes else ()))
 
     async def run(url: str) -> dict[str, Any]:
         async with Client(url, ADMIN_KEY) as client:
-            scene = Scene(client, Prompts(1), mode, EFFORT, keyed=mode.has_owners)
-            return await attacks(scene)
+            scenario = Scenario(client, Prompts(1), mode, EFFORT, keyed=mode.has_owners)
+            return await attacks(scenario)
 
     with running(Model(folder / "tiny", "tiny"), mode, flags) as url:
         return asyncio.run(run(url))
@@ -236,8 +236,8 @@ def test_the_monitor_ends_a_probe(selective: dict[str, Any], upstream: dict[str,
 
 @pytest.mark.server
 def test_the_program_judges_by_the_same_figures(selective: dict[str, Any]) -> None:
-    judged = {row["target"]: row["met"] for row in targets({"selective": selective})}
+    judged = {each.name: each.met for each in targets({"selective": selective})}
     assert judged["no right guess confirmed"]
     selective_leaks = selective | {"chat": selective["chat"] | {"confirmed": 1}}
-    judged = {row["target"]: row["met"] for row in targets({"selective": selective_leaks})}
+    judged = {each.name: each.met for each in targets({"selective": selective_leaks})}
     assert not judged["no right guess confirmed"]

@@ -92,7 +92,10 @@ def test_with_the_flag_off_the_registry_builds_upstreams_class(results: Any) -> 
     assert off["is_upstreams"]
     assert off["class"] == "sglang.srt.mem_cache.hiradix_cache.HiRadixCache"
     assert "sglang.srt.mem_cache.radix_cache" in off["modules"]
-    assert off["class_when_on"] == "sglang.srt.tenancy.cache.hiradix.TenantHiRadixCache"
+    assert (
+        off["class_when_on"]
+        == "sglang.srt.tenancy.cache.adapters.hiradix.hiradix.TenantHiRadixCache"
+    )
 
 
 def test_every_target_has_a_verdict_and_none_for_what_was_not_measured(results: Any) -> None:

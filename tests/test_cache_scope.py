@@ -21,7 +21,7 @@ from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
-from sglang.srt.tenancy.cache.radix import TenantRadixCache
+from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.flags import TenantOptions
 from sglang.srt.tenancy.namespace import Namespace, adopt
 

@@ -17,9 +17,9 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.node import PUBLIC, QUEUED_DEVICE, Node, walk
 from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.core.quota import CacheShares
-from sglang.srt.tenancy.cache.core.window import Clock
-from sglang.srt.tenancy.cache.report import stats
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.cache.core.report import stats
+from sglang.srt.tenancy.cache.core.window import EpochCounter
+from sglang.srt.tenancy.namespace import Namespace
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS
 
 POOL = 1000
@@ -150,9 +150,9 @@ def test_a_transfers_end_unlocks_what_gives_way() -> None:
         tree.settle()
     tree.lock(second, "small")
     assert tree.load_back(first, "small") == 20
-    assert tree.cache.device_order.sizes == {"small": 120}  # all of it is in use
+    assert tree.cache.core.device.order.sizes == {"small": 120}  # all of it is in use
     tree.settle()
-    assert tree.cache.device_order.sizes == {"small": 100}
+    assert tree.cache.core.device.order.sizes == {"small": 100}
     tree.cache.sanity_check()
 
 
@@ -189,7 +189,7 @@ def test_the_stats_tell_what_is_allowed() -> None:
     engine = engine_of()
     for user in ("small", "free"):
         serve(engine, user, prompt(1, 90))
-    told = stats(engine.cache, 10)
+    told = stats(engine.cache.core, 10)
     for tier, allowed in (("device", 100), ("host", 200)):
         entries = told[tier]["largest_owners"]
         assert sorted(entry.get("allowed", -1) for entry in entries) == [-1, allowed]
@@ -237,7 +237,7 @@ def test_random_requests_keep_within_their_shares(seed: int, host: bool, policy:
         engine.check()
         full += assert_within(engine, shares)
     assert full > 50  # or it would prove little
-    assert engine.cache.counts["tokens_over_share"] > 200
+    assert engine.cache.core.counts["tokens_over_share"] > 200
     engine.drain()
 
 
@@ -293,10 +293,12 @@ class Waiting:
 
     def __init__(self, priority: Callable[[Node], int], sizes: dict[str, int]):
         self.leaves: set[Node] = set()
-        self.order = EvictionOrder(QUEUED_DEVICE, priority, self.leaves, POOL, Clock(1024), {})
+        self.order = EvictionOrder(
+            QUEUED_DEVICE, priority, self.leaves, POOL, EpochCounter(1024), {}
+        )
         for moment in range(max(sizes.values())):
             for owner in (owner for owner, size in sizes.items() if moment < size):
-                key = RadixKey(array("q", [moment]), namespace(owner, None))
+                key = RadixKey(array("q", [moment]), Namespace(owner, None))
                 node = Node(key, None, moment, 0, 0)
                 self.leaves.add(node)
                 self.order.resize(node, 1)
@@ -341,8 +343,8 @@ def test_a_leaf_is_looked_at_once(number: int) -> None:
 def test_a_tree_without_shares_has_no_quota() -> None:
     for shares in (None, CacheShares()):
         tree = Tree(ours=True, device_tokens=100, shares=shares)
-        assert tree.cache.shares is None
-        assert tree.cache.device_order.quota is tree.cache.host_order.quota is None
+        assert tree.cache.core.quota.shares is None
+        assert tree.cache.core.device.order.quota is tree.cache.core.host.order.quota is None
 
 
 def messages(capacity: int, page: int, shares: Sequence[CacheShares]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Orders to the schedulers: what crosses the wire, and which replies belong to which order."""
+"""Control requests: what crosses the wire, and which replies belong to which request."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from sglang.srt.tenancy.control import channel as channel_module
 from sglang.srt.tenancy.control.channel import Channel
 from sglang.srt.tenancy.control.messages import (
     Configure,
+    ControlRequest,
     Erase,
     ListPrefixes,
-    Order,
     Prefix,
     Publish,
     Refusal,
     Refused,
+    ScanResult,
     Stats,
     TenantControl,
     TenantControlReply,
     Tick,
     Tree,
     UserErased,
-    Verdict,
     Withdraw,
 )
 from sglang.srt.tenancy.http.access_log import hidden
 from sglang.srt.tenancy.user_id import digest
 
 TOKENS = array("q", [1, 2**40])
-ORDERS: list[Order] = [
+REQUESTS: list[ControlRequest] = [
     Publish(Prefix("a", "text", TOKENS)),
     Withdraw("a"),
     Configure([Prefix("a", "messages", TOKENS), Prefix("b", "input_ids", TOKENS)]),
@@ -41,16 +41,16 @@ ORDERS: list[Order] = [
     ListPrefixes(),
     Stats(3),
     Tree(1, 2),
-    Verdict("alice", None, TOKENS, 2),
-    Verdict("alice", "lora", TOKENS, 0, 1),
+    ScanResult("alice", None, TOKENS, 2),
+    ScanResult("alice", "lora", TOKENS, 0, 1),
     Erase("alice"),
     Tick(12),
 ]
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_orders_survive_the_wire(order: Order) -> None:
-    message = TenantControl(rid="r", order=order)
+@pytest.mark.parametrize("sent", REQUESTS)
+def test_requests_survive_the_wire(sent: ControlRequest) -> None:
+    message = TenantControl(rid="r", request=sent)
     assert msgpack_decode(msgpack_encode(message)) == message
 
 
@@ -92,7 +92,7 @@ async def test_an_answer_waits_for_every_rank_and_is_in_their_order() -> None:
     assert await task == [{"of": 0}, {"of": 1}]
 
 
-async def test_replies_are_told_apart_by_their_order() -> None:
+async def test_replies_are_told_apart_by_their_request() -> None:
     wire = Wire()
     first, second = await wire.ask(), await wire.ask()
     for number in (1, 0):
@@ -102,7 +102,7 @@ async def test_replies_are_told_apart_by_their_order() -> None:
     assert await second == [{"to": 1}] * 2
 
 
-async def test_late_replies_to_an_order_given_up_are_nobodys() -> None:
+async def test_late_replies_to_a_request_given_up_are_nobodys() -> None:
     wire = Wire()
     given_up = await wire.ask()
     wire.reply(0, rank=0)

@@ -27,7 +27,7 @@ def offered(pipeline: Pipeline, **fields: Any) -> int:
     """How many prompts the detector gets of this request."""
     request = tokenized(**fields)
     before = pipeline.counts["offered"]
-    service.watch(SimpleNamespace(rid_to_state={"r": object()}), request)
+    service.offer_to_detector(SimpleNamespace(rid_to_state={"r": object()}), request)
     return pipeline.counts["offered"] - before
 
 

@@ -16,7 +16,7 @@ from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.node import walk
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages
@@ -43,11 +43,11 @@ def test_what_was_first_an_erased_users_is_never_theirs_again() -> None:
     serve(on, "ann", COMMON[:20] + own("ann"), written=True)
     serve(on, "ben", COMMON[:20] + own("ben"), written=True)
     erase(on, "ann")
-    assert on.cache.device_order.sizes == {"": 20, "ben": 12}
+    assert on.cache.core.device.order.sizes == {"": 20, "ben": 12}
     on.cache.withdraw(COMMON[:20])
     on.check()
     assert [on.find(user, COMMON) for user in ("ann", "ben", "cyn")] == [0, 0, 0]
-    assert on.cache.device_order.sizes == {}
+    assert on.cache.core.device.order.sizes == {}
     on.drain()
 
 
@@ -83,7 +83,7 @@ def test_requests_under_way_insert_nothing_more(host: bool, chunk: int) -> None:
         on.finish(task)
     on.land(99, 99)
     on.check()
-    assert on.cache.device_order.sizes == {}
+    assert on.cache.core.device.order.sizes == {}
     assert on.find("ann", COMMON) == on.find("ann", own("later", 40)) == 0
     serve(on, "ann", COMMON, written=True)  # who comes after it is a user as any other
     assert on.find("ann", COMMON) == 40
@@ -94,9 +94,9 @@ def test_a_late_verdict_brings_nothing_back() -> None:
     on = engine()
     serve(on, "ann", COMMON, written=True)
     erase(on, "ann")
-    key = RadixKey(COMMON, namespace("ann", None))
-    on.cache.judge(key, 40, None)
-    on.cache.judge(key, 8, 12)
+    key = RadixKey(COMMON, Namespace("ann", None))
+    on.cache.apply_scan_result(key, 40, None)
+    on.cache.apply_scan_result(key, 8, 12)
     on.check()
     assert on.find("ann", COMMON) == 0
     assert not walk(on.cache.root_node)
@@ -113,7 +113,7 @@ def test_all_of_a_user_is_found_wherever_it_hangs() -> None:
     serve(on, "ben", COMMON[:12], written=True)
     serve(on, "ann", COMMON[:12] + own("w"), written=True)
     serve(on, "ben", COMMON + own("ben"), written=True)
-    freed = on.cache.device_order.sizes["ann"], on.cache.host_order.sizes["ann"]
+    freed = on.cache.core.device.order.sizes["ann"], on.cache.core.host.order.sizes["ann"]
     erased = erase(on, "ann")
     assert (erased.device, erased.host, erased.storage) == (*freed, 0)
     assert {node.owner for node in walk(on.cache.root_node)} == {"", "ben"}

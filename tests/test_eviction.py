@@ -17,8 +17,8 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core import order as order_module
 from sglang.srt.tenancy.cache.core.node import PUBLIC, QUEUED_DEVICE, Node
 from sglang.srt.tenancy.cache.core.order import EvictionOrder
-from sglang.srt.tenancy.cache.core.window import Clock
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.cache.core.window import EpochCounter
+from sglang.srt.tenancy.namespace import Namespace
 
 
 @pytest.fixture(autouse=True)
@@ -64,14 +64,14 @@ def test_the_comparison_above_does_evict_and_load_back() -> None:
         tree.insert(prompt(rng))
         tree.settle()
         loaded += tree.load_back(prompt(rng))
-    host = sum(tree.cache.host_order.sizes.values())
+    host = sum(tree.cache.core.host.order.sizes.values())
     assert loaded > 0
     assert 120 < host <= 300  # more than the device holds, no more than the host can
 
 
 def shares(tree: Tree) -> dict[str, int]:
     tree.cache.sanity_check()
-    return dict(tree.cache.device_order.sizes)
+    return dict(tree.cache.core.device.order.sizes)
 
 
 def test_a_scanning_neighbour_takes_nothing_from_a_small_user() -> None:
@@ -132,13 +132,13 @@ def watch(
 
     def checked() -> tuple[str, int] | None:
         cache = engine.cache
-        if order.segments.epoch != cache.clock.epoch:
+        if order.segments.epoch != cache.core.clock.epoch:
             order._age()
         rule = Rule(
             order,
             cache.root_node,
             leaves,
-            cache.clock.epoch,
+            cache.core.clock.epoch,
             order.segments.returning(),
             capacity,
             engine.setting.weights,
@@ -175,10 +175,10 @@ def test_each_eviction_follows_the_rule(
     )
     engine = Engine(setting)
     cache = engine.cache
-    given = watch(engine, cache.device_order, cache.evictable_leaves, 240)
+    given = watch(engine, cache.core.device.order, cache.evictable_leaves, 240)
     if host:
         leaves, pool = cache.evictable_host_leaves, cache.token_to_kv_pool_host
-        on_host = watch(engine, cache.host_order, leaves, pool.size)
+        on_host = watch(engine, cache.core.host.order, leaves, pool.size)
     users = [f"u{n}" for n in range(4 + seed)]
     for _ in range(250):
         user = rng.choice(users if rng.random() < 0.5 else users[:2])
@@ -219,18 +219,23 @@ def test_no_slot_is_lost() -> None:
     assert tree.allocator.available_size() == 200
     host = tree.cache.cache_controller.mem_pool_host
     assert host.available_size() == host.size
-    assert tree.cache.device_order.sizes == tree.cache.host_order.sizes == {}
+    assert tree.cache.core.device.order.sizes == tree.cache.core.host.order.sizes == {}
 
 
 def order_of(sizes: Mapping[str, int], weights: Mapping[str, float], capacity: int) -> list[str]:
     """Whose leaves an order gives up, one token each, until nothing is left."""
     leaves: set[Node] = set()
     order = EvictionOrder(
-        QUEUED_DEVICE, lambda node: node.last_access_time, leaves, capacity, Clock(1024), weights
+        QUEUED_DEVICE,
+        lambda node: node.last_access_time,
+        leaves,
+        capacity,
+        EpochCounter(1024),
+        weights,
     )
     moment = 0
     for owner, tokens in sizes.items():
-        extra_key = namespace(owner, None) if owner else None
+        extra_key = Namespace(owner, None) if owner else None
         for token in range(tokens):
             moment += 1
             node = Node(RadixKey(array("q", [token]), extra_key), None, moment, 0, 0)

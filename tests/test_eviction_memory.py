@@ -80,11 +80,11 @@ def test_owners_who_are_gone_leave_nothing(leaving: str, host: bool) -> None:
             nodes = sum(type(each) is Node for each in gc.get_objects()) - before
             in_tree = len(walk(cache.root_node))
             assert nodes <= 3 * in_tree + 150
-            for order in cache._orders():
+            for order in cache.core.orders:
                 assert kept_by(order) <= 20 * in_tree + 8 * EPOCH + 400
     if leaving == "merged":
-        assert cache.counts["merges"] > 5
-    assert cache.clock.epoch > 10
+        assert cache.core.counts["merges"] > 5
+    assert cache.core.clock.epoch > 10
     engine.check()
 
 
@@ -94,7 +94,7 @@ def test_of_an_erased_user_no_token_stays() -> None:
     for number in range(10, 15):
         serve(engine, "gone", prompt(number, 30))
     engine.cache.erase("gone")
-    for order in engine.cache._orders():
+    for order in engine.cache.core.orders:
         waiting = [node for heaps in order._leaves for heap in heaps.values() for _, node in heap]
         assert all(node.owner == "other" for node in waiting)
 
@@ -104,7 +104,7 @@ def test_of_an_erased_user_no_token_stays() -> None:
 
 def sizes(engine: Engine) -> dict[str, int]:
     engine.check()
-    return dict(engine.cache.device_order.sizes)
+    return dict(engine.cache.core.device.order.sizes)
 
 
 def settled(engine: Engine, users: str = "abc", start: int = 0) -> dict[str, int]:
@@ -128,7 +128,7 @@ def test_memory_settles_at_new_weights(host: bool) -> None:
     assert_divided(settled(engine, start=200), {"a": 4, "b": 1, "c": 0.5})
     if host:
         pool = engine.cache.token_to_kv_pool_host.size
-        on_host = engine.cache.host_order.sizes
+        on_host = engine.cache.core.host.order.sizes
         assert abs(on_host["a"] - pool * 4 / 5.5) <= 40
     engine.cache.redivide({}, None)
     assert_divided(settled(engine, start=400), {"a": 1, "b": 1, "c": 1})
@@ -143,11 +143,11 @@ def test_a_new_share_is_given_up_to_at_once(host: bool) -> None:
     assert after == {**before, "a": 30}
     if host:
         pool = engine.cache.token_to_kv_pool_host.size
-        assert engine.cache.host_order.sizes["a"] == pool // 20
+        assert engine.cache.core.host.order.sizes["a"] == pool // 20
     serve(engine, "a", prompt(900, 90))
     assert sizes(engine)["a"] == 30
     engine.cache.redivide({}, None)
-    assert engine.cache.shares is None
+    assert engine.cache.core.quota.shares is None
     serve(engine, "a", prompt(901, 90))
     assert sizes(engine)["a"] > 100
 
@@ -157,9 +157,9 @@ def test_a_share_of_less_than_a_page_changes_nothing() -> None:
     engine = Engine(Setting(device_tokens=DEVICE, page_size=4, mode="isolated", shares=shares))
     with pytest.raises(ValueError, match=r"users\.b\.cache_share"):
         engine.cache.redivide({"a": 2.0}, CacheShares({"b": 0.001}))
-    assert engine.cache.shares is shares
-    assert engine.cache.weights == {}
-    assert engine.cache.device_order.quota.of("a") == DEVICE // 2
+    assert engine.cache.core.quota.shares is shares
+    assert engine.cache.core.quota.weights == {}
+    assert engine.cache.core.device.order.quota.of("a") == DEVICE // 2
 
 
 # Upstream's other ways to order leaves
@@ -175,7 +175,7 @@ def test_one_owners_leaves_go_by_upstreams_policy(policy: str, seed: int) -> Non
     cache = engine.cache
     cache.eviction_strategy = get_eviction_strategy(policy)
     cache.reset()
-    order, priority = cache.device_order, cache.eviction_strategy.get_priority
+    order, priority = cache.core.device.order, cache.eviction_strategy.get_priority
     choose = order._choose
     evictions = 0
 
@@ -202,7 +202,7 @@ def test_one_owners_leaves_go_by_upstreams_policy(policy: str, seed: int) -> Non
             engine.evict(rng.randrange(1, 100))
     engine.check()
     assert evictions > 50
-    assert cache.counts["joins"] > 20
+    assert cache.core.counts["joins"] > 20
 
 
 def test_a_leaf_that_was_joined_waits_in_its_parents_place() -> None:
@@ -214,7 +214,7 @@ def test_a_leaf_that_was_joined_waits_in_its_parents_place() -> None:
     for tokens in (prompt(1, 20), prompt(2, 30), prompt(1, 40), prompt(1, 40)):
         serve(engine, "a", tokens)
     assert engine.find("a", prompt(1, 40)) == 40
-    assert cache.counts["joins"] == 2
+    assert cache.core.counts["joins"] == 2
     engine.evict(1)
     assert engine.find("a", prompt(2, 30)) == 30
     assert engine.find("a", prompt(1, 40)) < 40

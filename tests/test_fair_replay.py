@@ -13,6 +13,7 @@ import pytest
 from fair_service.device import A10G, A10G_8B
 from fair_service.engine import Engine
 from fair_service.entitlement import jain, water_filling
+from fair_service.fairness_targets import KEPT, LATER, SERVED
 from fair_service.gap import Gaps, largest_gap
 from fair_service.measures import proven_bound, windowed_difference
 from fair_service.record import Ask, Scenario, Served
@@ -29,7 +30,6 @@ from fair_service.replay import (
 from fair_service.scenarios import FIRST_TOKEN, LAST_TOKEN, SCENARIOS
 from fair_service.service import Prices, by_user, service_at
 from fair_service.suites import WRITTEN, suite
-from fair_service.targets import KEPT, LATER, SERVED
 
 from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
 

@@ -1,4 +1,4 @@
-"""Fair turns: the proven bounds, on upstream's own scheduling round and a modelled device."""
+"""Fair service: the proven bounds, on upstream's own scheduling round and a modelled device."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from fair_service.service import Prices
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.tenancy.schedule import service_tracker
 from sglang.srt.tenancy.schedule.dlpm import DeficitLongestPrefixMatch
-from sglang.srt.tenancy.schedule.factory import turns
+from sglang.srt.tenancy.schedule.factory import requests_to_try
 from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
-from sglang.srt.tenancy.schedule.service_tracker import Account, Ledger, Ticket
-from sglang.srt.tenancy.schedule.service_tracker import Prices as LedgerPrices
+from sglang.srt.tenancy.schedule.service_tracker import Prices as TrackerPrices
+from sglang.srt.tenancy.schedule.service_tracker import ServiceTracker, Ticket, UserService
 from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, fresh_anonymous
 
@@ -122,12 +122,12 @@ def test_memory_that_runs_out_keeps_the_books_right(policy: str, chunk: int | No
     rng = random.Random(2)
     engine.play([some(rng, "alice", 0.0) for _ in range(200)])
     assert engine.retractions > 0
-    ledger = books(engine)
-    list(turns(engine.policy, [], adder()))
+    tracker = tracker_of(engine)
+    list(requests_to_try(engine.policy, [], adder()))
     # Alone she is never lifted, so her counter is her service.
-    assert ledger.accounts["alice"].counter == pytest.approx(engine.service["alice"])
-    assert not ledger.tickets
-    assert (ledger.accounts["alice"].waiting, ledger.accounts["alice"].running) == (0, 0)
+    assert tracker.users["alice"].counter == pytest.approx(engine.service["alice"])
+    assert not tracker.tickets
+    assert (tracker.users["alice"].waiting, tracker.users["alice"].running) == (0, 0)
 
 
 @pytest.mark.parametrize("policy", FAIR)
@@ -149,12 +149,12 @@ def test_aborts_settle_the_account(policy: str) -> None:
         engine.step()
     while engine.busy:
         engine.step()
-    list(turns(engine.policy, [], adder()))
+    list(requests_to_try(engine.policy, [], adder()))
     assert min(went[kind] for kind in ("waiting", "running", "chunked")) > 0
-    ledger = books(engine)
-    assert not ledger.tickets
-    assert ledger.waiting == 0
-    assert all((a.waiting, a.running) == (0, 0) for a in ledger.accounts.values())
+    tracker = tracker_of(engine)
+    assert not tracker.tickets
+    assert tracker.waiting == 0
+    assert all((a.waiting, a.running) == (0, 0) for a in tracker.users.values())
 
 
 @pytest.mark.parametrize("policy", FAIR)
@@ -163,11 +163,11 @@ def test_chunks_that_were_not_computed_are_not_charged(policy: str) -> None:
     req = engine.receive(Ask(0.0, "alice", range(300), 10))
     engine.step()
     engine.step()
-    alice = books(engine).accounts["alice"]
+    alice = tracker_of(engine).users["alice"]
     assert (alice.counter, alice.due) == (2 * 64.0, 300.0)
     assert engine.chunked_req is req
     engine.abort(req)
-    list(turns(engine.policy, [], adder()))
+    list(requests_to_try(engine.policy, [], adder()))
     assert (alice.counter, alice.due) == (2 * 64.0, 2 * 64.0)
 
 
@@ -176,9 +176,9 @@ def test_cached_tokens_are_charged_as_such(policy: str) -> None:
     engine = engine_of(policy, tenant_cached_weight=0.25, tenant_output_weight=3.0)
     for start in (0.0, 10.0):
         engine.play([Ask(start, "alice", range(40), 5)])
-    list(turns(engine.policy, [], adder()))
+    list(requests_to_try(engine.policy, [], adder()))
     # The second time the last token of the prompt is computed, and one of the answer reused.
-    assert books(engine).accounts["alice"].counter == (40 + 1) + 39 * 0.25 + 2 * 5 * 3.0
+    assert tracker_of(engine).users["alice"].counter == (40 + 1) + 39 * 0.25 + 2 * 5 * 3.0
 
 
 @pytest.mark.parametrize("policy", FAIR)
@@ -190,7 +190,7 @@ def test_the_nameless_share_one_account(policy: str) -> None:
     asks += [some(rng, "alice", 0.1) for _ in range(60)]
     engine.play(asks)
     assert gaps.worst <= bound(engine, policy)
-    assert set(books(engine).accounts) == {SHARED_ANONYMOUS, "alice"}
+    assert set(tracker_of(engine).users) == {SHARED_ANONYMOUS, "alice"}
 
 
 @pytest.mark.parametrize("policy", FAIR)
@@ -206,12 +206,12 @@ def test_every_rank_decides_alike(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", FAIR)
 def test_idle_accounts_are_closed(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_tracker, "IDLE_ACCOUNTS", 20)
+    monkeypatch.setattr(service_tracker, "IDLE_USERS", 20)
     engine = engine_of(policy)
-    books(engine)._look_at = 20
+    tracker_of(engine)._look_at = 20
     rng = random.Random(8)
     engine.play([some(rng, f"u{i}", i * 0.2) for i in range(500)])
-    assert len(books(engine).accounts) <= 50
+    assert len(tracker_of(engine).users) <= 50
 
 
 @pytest.mark.parametrize("policy", FAIR)
@@ -231,8 +231,8 @@ def test_nothing_grows_with_users_who_are_gone(policy: str) -> None:
     ours = engine.policy
     assert isinstance(ours, (VirtualTokenCounter, DeficitLongestPrefixMatch))
     assert waiting < 200
-    assert len(books(engine).accounts) <= 2 * (service_tracker.REMEMBERED + 400)
-    assert len(books(engine).tickets) <= 400
+    assert len(tracker_of(engine).users) <= 2 * (service_tracker.REMEMBERED + 400)
+    assert len(tracker_of(engine).tickets) <= 400
     assert len(ours._heap) <= 1000
     if isinstance(ours, DeficitLongestPrefixMatch):
         assert len(ours._sweep) <= 1000
@@ -245,15 +245,15 @@ UNSEEN = {f"u{round_number}.0" for round_number in range(90)}
 
 
 def test_who_had_no_turn_for_longest_is_forgotten_first() -> None:
-    ledger = Ledger(LedgerPrices(1.0, 1.0, 1.0), {})
+    tracker = ServiceTracker(TrackerPrices(1.0, 1.0, 1.0), {})
     for number in range(3 * service_tracker.REMEMBERED):
-        ledger.accounts[f"u{number}"] = Account(1.0, counter=9.0, last_turn=number + 1)
-    floor = Account(1.0, counter=0.0, waiting=1)
-    ledger.accounts["waits"] = floor
-    ledger.accounts["behind"] = Account(1.0, counter=4.0, last_turn=10**9)
-    ledger.close_idle(5.0, None)
+        tracker.users[f"u{number}"] = UserService(1.0, counter=9.0, last_admission=number + 1)
+    floor = UserService(1.0, counter=0.0, waiting=1)
+    tracker.users["waits"] = floor
+    tracker.users["behind"] = UserService(1.0, counter=4.0, last_admission=10**9)
+    tracker.close_idle(5.0, None)
     last = range(2 * service_tracker.REMEMBERED, 3 * service_tracker.REMEMBERED)
-    assert set(ledger.accounts) == {"waits", *(f"u{number}" for number in last)}
+    assert set(tracker.users) == {"waits", *(f"u{number}" for number in last)}
 
 
 def test_longest_match_goes_first_while_there_is_deficit() -> None:
@@ -261,7 +261,7 @@ def test_longest_match_goes_first_while_there_is_deficit() -> None:
     engine.play([Ask(0.0, "alice", range(40), 2)])
     asks = [Ask(1.0, "alice", [*range(9_000, 9_020)], 2), Ask(1.0, "alice", range(40), 2)]
     first = [engine.receive(ask) for ask in asks]
-    assert next(iter(turns(engine.policy, engine.waiting_queue, adder()))) is first[1]
+    assert next(iter(requests_to_try(engine.policy, engine.waiting_queue, adder()))) is first[1]
 
 
 def test_locality_of_dlpm_lies_between_lpm_and_vtc() -> None:
@@ -296,9 +296,9 @@ def adder() -> Any:
     return Adder()
 
 
-def books(engine: Engine) -> Any:
+def tracker_of(engine: Engine) -> Any:
     assert isinstance(engine.policy, FairPolicy)
-    return engine.policy.ledger
+    return engine.policy.tracker
 
 
 @pytest.mark.parametrize("policy", FAIR)
@@ -307,15 +307,17 @@ def test_who_is_passed_over_is_offered_once_a_round(policy: str) -> None:
     rng = random.Random(6)
     reqs = [engine.receive(some(rng, f"u{i % 3}", 0.0)) for i in range(12)]
     for _ in range(2):
-        offered = list(turns(engine.policy, engine.waiting_queue, adder()))
+        offered = list(requests_to_try(engine.policy, engine.waiting_queue, adder()))
         assert len(offered) == 12
         assert set(offered) == set(reqs)
     taken = adder()
-    for req in turns(engine.policy, engine.waiting_queue, taken):
+    for req in requests_to_try(engine.policy, engine.waiting_queue, taken):
         if req in reqs[3:6]:
             taken.add(req)
     engine.waiting_queue = [req for req in engine.waiting_queue if req not in taken.can_run_list]
-    assert set(turns(engine.policy, engine.waiting_queue, adder())) == set(reqs) - set(reqs[3:6])
+    assert set(requests_to_try(engine.policy, engine.waiting_queue, adder())) == set(reqs) - set(
+        reqs[3:6]
+    )
 
 
 def test_a_loop_that_is_left_books_its_last_turn() -> None:
@@ -324,11 +326,11 @@ def test_a_loop_that_is_left_books_its_last_turn() -> None:
     for _ in range(2):
         engine.receive(some(rng, "alice", 0.0))
     taken = adder()
-    for req in turns(engine.policy, engine.waiting_queue, taken):
+    for req in requests_to_try(engine.policy, engine.waiting_queue, taken):
         taken.add(req)
         break
-    assert books(engine).accounts["alice"].counter == len(req.origin_input_ids)
-    assert books(engine).waiting == 1
+    assert tracker_of(engine).users["alice"].counter == len(req.origin_input_ids)
+    assert tracker_of(engine).waiting == 1
 
 
 class PlainCounter(VirtualTokenCounter):
@@ -338,11 +340,11 @@ class PlainCounter(VirtualTokenCounter):
     def _choose(self) -> Ticket | None:
         heads = [
             t
-            for t in self.ledger.tickets.values()
-            if t.waiting and t in t.account.queue and t.account is not self._without
+            for t in self.tracker.tickets.values()
+            if t.waiting and t in t.user.queue and t.user is not self._excluded
         ]
         return min(
-            heads, key=lambda t: (t.account.due, t.account.last_turn, t.arrival), default=None
+            heads, key=lambda t: (t.user.due, t.user.last_admission, t.arrival), default=None
         )
 
 
@@ -352,14 +354,14 @@ class PlainDeficit(DeficitLongestPrefixMatch):
     def _choose(self) -> Ticket | None:
         here = [
             t
-            for t in self.ledger.tickets.values()
-            if t.waiting and t.rank is not None and t.account is not self._without
+            for t in self.tracker.tickets.values()
+            if t.waiting and t.rank is not None and t.user is not self._excluded
         ]
         if not here:
             return None
-        while not any(t.account.due < self._level for t in here):
+        while not any(t.user.due < self._level for t in here):
             self._level += self._quantum
-        able = [t for t in here if t.account.due < self._level]
+        able = [t for t in here if t.user.due < self._level]
         return min(able, key=lambda t: (t.rank[0], t.arrival))
 
 
@@ -403,7 +405,7 @@ def test_a_round_costs_the_same_however_many_wait(policy: str) -> None:
 
 def round_of(engine: Engine, admitted: int = 16) -> None:
     taken = adder()
-    for req in turns(engine.policy, engine.waiting_queue, taken):
+    for req in requests_to_try(engine.policy, engine.waiting_queue, taken):
         req.req_pool_idx = 1
         taken.add(req)
         if len(taken.can_run_list) == admitted:
@@ -430,6 +432,6 @@ def calls_of(engine: Engine) -> int:
 
 
 def test_an_account_in_two_entries_does_not_break_a_heap() -> None:
-    one, other = Account(1.0), Account(1.0)
+    one, other = UserService(1.0), UserService(1.0)
     assert not one < other
     assert not other < one

@@ -13,9 +13,9 @@ from support.engine import Engine, Setting, Task
 from support.page_folder import PageFolder
 from support.trees import start_group
 
-from sglang.srt.tenancy.cache import idle
+from sglang.srt.tenancy.cache.core import idle
+from sglang.srt.tenancy.cache.core.idle import LastUse
 from sglang.srt.tenancy.cache.core.node import walk
-from sglang.srt.tenancy.cache.idle import LastUse
 from sglang.srt.tenancy.control.messages import TenantControl, Tick
 from sglang.srt.tenancy.control.scheduler_handler import Control
 from sglang.srt.tenancy.http import ticker
@@ -66,12 +66,12 @@ def test_idle_users_lose_what_is_private_on_every_tier(host: bool) -> None:
     tick(on, 6)
     serve(on, "ben", COMMON)
     tick(on, 10)
-    assert on.cache.device_order.sizes == {"": 20, "ann": 20, "ben": 20}
+    assert on.cache.core.device.order.sizes == {"": 20, "ann": 20, "ben": 20}
     on.evict(25) if host else None  # something of ann's only the host has
     tick(on, 11)
-    assert on.cache.device_order.sizes.keys() <= {"", "ben"}
+    assert on.cache.core.device.order.sizes.keys() <= {"", "ben"}
     if host:
-        assert on.cache.host_order.sizes == {"": 20, "ben": 20}
+        assert on.cache.core.host.order.sizes == {"": 20, "ben": 20}
     assert [on.find(user, COMMON) for user in ("ann", "ben")] == [20, 40]
     tick(on, 17)
     assert on.find("ben", COMMON) == 20
@@ -79,7 +79,7 @@ def test_idle_users_lose_what_is_private_on_every_tier(host: bool) -> None:
     on.check()
     assert on.find("ann", COMMON) == 0
     assert not walk(on.cache.root_node)
-    assert len(on.cache.last_use) == 0
+    assert len(on.cache.core.idle.last_use) == 0
     on.drain()
 
 
@@ -106,7 +106,7 @@ def test_ticks_that_come_late_or_twice_mean_nothing() -> None:
     for seconds in (60, 60, 45, 60):
         tick(on, seconds)
     assert on.find("ann", COMMON) == 40
-    assert on.cache.last_use.now == 60
+    assert on.cache.core.idle.last_use.now == 60
     on.drain()
 
 
@@ -138,7 +138,7 @@ def test_a_tick_frees_a_bounded_part(monkeypatch: pytest.MonkeyPatch) -> None:
         if not now:
             break
     assert not before
-    assert on.cache.counts["expired_users"] == 25
+    assert on.cache.core.counts["expired_users"] == 25
     on.drain()
 
 
@@ -151,11 +151,11 @@ def test_a_user_who_comes_back_keeps_what_was_not_freed_yet(
     for number in range(9):
         serve(on, "ann", COMMON + own(number))
     tick(on, 20)
-    left = on.cache.device_order.sizes["ann"]
+    left = on.cache.core.device.order.sizes["ann"]
     assert 0 < left < 40 + 9 * 8
     serve(on, "ann", COMMON)
     tick(on, 21)
-    assert on.cache.device_order.sizes["ann"] == left
+    assert on.cache.core.device.order.sizes["ann"] == left
     on.drain()
 
 
@@ -198,7 +198,7 @@ def test_a_tick_is_an_order_as_any_other() -> None:
     serve(on, "ann", COMMON)
     control = Control(on.cache)
     for seconds in (1, 12):
-        assert control(TenantControl(rid="r", order=Tick(seconds))).refusal is None
+        assert control(TenantControl(rid="r", request=Tick(seconds))).refusal is None
     assert on.find("ann", COMMON) == 0
     on.drain()
 

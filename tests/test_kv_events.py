@@ -17,7 +17,7 @@ from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
-from sglang.srt.tenancy.cache.radix import TenantRadixCache
+from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.flags import TenantOptions
 from sglang.srt.tenancy.namespace import adopt
 
@@ -120,8 +120,8 @@ def test_all_that_was_announced_is_withdrawn_in_the_end() -> None:
         tail = array("q", [300 + step % 5] * 4)
         events = talk.send(user, PROMPT + tail)
         there = (there | set(stored(events))) - set(removed(events))
-    assert talk.cache.counts["promotions"]
-    assert talk.cache.counts["demotions"]
+    assert talk.cache.core.counts["promotions"]
+    assert talk.cache.core.counts["demotions"]
     talk.cache.evict(EvictParams(num_tokens=512))
     there -= set(removed(talk.cache.take_events()))
     assert not there

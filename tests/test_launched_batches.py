@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from support.server import Server
 from support.trees import start_group
 from support.watch import Watch
 
-from sglang.srt.tenancy.cache.adapters.hiradix.deferred_free import DeviceFrees, HostFrees
+from sglang.srt.tenancy.cache.core.deferred_free import DeviceFrees, HostFrees
 
 PAGE = 4
 COMMON = array("q", range(100, 140))
@@ -86,7 +87,7 @@ def test_without_overlap_nothing_waits_for_a_second_batch() -> None:
 def test_merged_copies_wait_for_the_batch_that_reads_them() -> None:
     on = Engine(Setting(page_size=PAGE, host=False, overlap=True))
     serve(on, "ann", COMMON)
-    on.cache.device_frees.flush_idle()
+    on.cache.core.device_frees.flush_idle()
     reader = on.new_task("ann", COMMON + own("ann", 40), chunk=8)
     assert on.admit(reader)
     read = set((on.row(reader)[: len(COMMON) : PAGE] // PAGE).tolist())
@@ -94,7 +95,7 @@ def test_merged_copies_wait_for_the_batch_that_reads_them() -> None:
     on.launch()
     on.step(reader)  # moves to the public copy: the last lock goes
     on.check()
-    assert on.cache.logically_freed_tokens() == len(COMMON)
+    assert on.cache.core.tree.logical.tokens() == len(COMMON)
     assert read.isdisjoint(free_pages(on))
     on.processed()
     on.launch()
@@ -116,7 +117,7 @@ def test_what_a_launched_batch_reads_stays_locked_when_its_request_moves() -> No
     on.step(runs)
     on.cache.withdraw(COMMON[:20])
     serve(on, "cyn", COMMON)
-    on.cache.device_frees.flush_idle()
+    on.cache.core.device_frees.flush_idle()
     on.launch()
     on.step(runs)
     on.evict(20)  # there is little to evict but ben's copy
@@ -131,21 +132,50 @@ def test_who_needs_memory_waits_for_what_was_launched() -> None:
     on.step(first, 1)
     on.launch()
     on.step(second, 1)
-    assert on.cache.device_frees.tokens == len(COMMON)
+    assert on.cache.core.device_frees.tokens == len(COMMON)
     on.evict(len(COMMON))
-    assert on.cache.device_frees.tokens == 0
+    assert on.cache.core.device_frees.tokens == 0
     assert not on.launched, "it waited for the batch"
     on.check()
     on.drain()
 
 
+class Lists:
+    """Slots that are lists of numbers."""
+
+    def __init__(self) -> None:
+        self.freed: list[list[int]] = []
+
+    def concat(self, parts: Sequence[list[int]]) -> list[int]:
+        return [slot for part in parts for slot in part]
+
+    def copy(self, slots: list[int]) -> list[int]:
+        return list(slots)
+
+    def numbers(self, slots: list[int]) -> list[int]:
+        return slots
+
+    def available(self) -> int:
+        return 0
+
+    def free_device(self, slots: list[int]) -> None:
+        self.freed.append(slots)
+
+    def free_host(self, slots: list[int]) -> None:
+        self.freed.append(slots)
+
+    def synchronize(self) -> None:
+        pass
+
+
 def test_what_waits_is_freed_in_one_call() -> None:
-    freed: list[list[int]] = []
-    frees = DeviceFrees(lambda slots: freed.append(slots.tolist()), print, 1, lambda: None)
-    frees.add(torch.tensor([1, 2]))
-    frees.add(torch.tensor([3]))
+    memory = Lists()
+    freed = memory.freed
+    frees = DeviceFrees(memory, print, 1)
+    frees.add([1, 2])
+    frees.add([3])
     frees.advance()
-    frees.add(torch.tensor([4]))
+    frees.add([4])
     assert (freed, frees.tokens) == ([], 4)
     frees.advance()
     assert (freed, frees.tokens) == ([[1, 2, 3]], 1)
@@ -167,11 +197,12 @@ class Holder:
 
 
 def test_host_slots_wait_for_the_transfers_of_their_time() -> None:
-    freed: list[int] = []
+    memory = Lists()
+    freed = memory.freed
     under_way = {"first"}
-    frees = HostFrees(lambda slots: freed.extend(slots.tolist()), lambda: iter(under_way))
+    frees = HostFrees(memory, lambda: iter(under_way))
     holder = Holder()
-    frees.add(torch.tensor([1, 2]))
+    frees.add([1, 2])
     frees.protect(holder)
     frees.check()
     under_way.add("second")  # it was started later, and can know nothing of them
@@ -179,10 +210,10 @@ def test_host_slots_wait_for_the_transfers_of_their_time() -> None:
     assert (freed, holder.held) == ([], 1)
     under_way.discard("first")
     frees.check()
-    assert (freed, holder.held) == ([1, 2], 0)
+    assert (freed, holder.held) == ([[1, 2]], 0)
     under_way.clear()
-    frees.add(torch.tensor([3]))
-    assert freed == [1, 2, 3], "nothing is under way"
+    frees.add([3])
+    assert freed == [[1, 2], [3]], "nothing is under way"
 
 
 @pytest.mark.server

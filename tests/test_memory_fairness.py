@@ -143,5 +143,5 @@ def test_what_is_public_takes_no_more_than_its_share(host: bool) -> None:
     street.play(random.Random(1), ROUNDS, 6 * STORM)
     assert street.missed == 0
     cache = street.engine.cache
-    assert cache.counts["promotions"] > 20
-    assert cache.device_order.sizes[PUBLIC] > DEVICE / 3
+    assert cache.core.counts["promotions"] > 20
+    assert cache.core.device.order.sizes[PUBLIC] > DEVICE / 3

@@ -267,9 +267,9 @@ def limiter(monkeypatch: pytest.MonkeyPatch) -> RateLimiter:
 
 
 def test_settle_takes_a_request_without_attributes(limiter: RateLimiter) -> None:
-    middleware.settle(True, SimpleNamespace(), {})
+    middleware.charge_used_tokens(True, SimpleNamespace(), {})
     assert limiter.standings[SHARED_ANONYMOUS].used == 0
-    middleware.settle(
+    middleware.charge_used_tokens(
         True, GenerateReqInput(text="x" * 400, user_id="alice"), {"finish_reason": None}
     )
     assert 90 < limiter.standings["alice"].used <= 100
@@ -296,14 +296,14 @@ def store() -> Any:
 
 def test_two_users_sessions_of_one_name_are_two() -> None:
     with As("alice"):
-        hers = request_context.own("S", options())
-        assert request_context.disown(hers, options()) == "S"
+        hers = request_context.internal_session_name("S", options())
+        assert request_context.client_session_name(hers, options()) == "S"
     with As("bob"):
-        assert request_context.own("S", options()) != hers
-        assert request_context.own(hers, options()) != hers
+        assert request_context.internal_session_name("S", options()) != hers
+        assert request_context.internal_session_name(hers, options()) != hers
     assert "alice" not in hers
     with As("alice"):
-        assert request_context.own("S", options(enable_tenant_cache=False)) == "S"
+        assert request_context.internal_session_name("S", options(enable_tenant_cache=False)) == "S"
 
 
 def test_stored_responses_are_found_by_their_user_only(store: Any) -> None:

@@ -51,7 +51,7 @@ def probes(every: int, other: Callable[[], tuple[str | None, str | None]]) -> in
     for number in range(1, MOST):
         user, scope = ("ben", None) if number % every else other()
         serve(on, user, COMMON + array("q", [1, 2, 3, number]), scope)
-        if on.cache.counts.get("demotions"):
+        if on.cache.core.counts.get("demotions"):
             on.drain()
             return number
     return MOST
@@ -99,5 +99,5 @@ def test_who_is_new_each_time_leaves_nothing(kind: str, host: bool) -> None:
         serve(on, *_asked(kind, COMMON + array("q", [number] * 8)))
         on.land(99, 99)
     assert not walk(on.cache.root_node)
-    assert on.cache.device_order.sizes == {}
+    assert on.cache.core.device.order.sizes == {}
     on.drain()

@@ -11,7 +11,7 @@ from support.engine import Engine, Setting
 from support.eviction import hold
 from support.trees import start_group
 
-from sglang.srt.tenancy.cache import report
+from sglang.srt.tenancy.cache.core import report
 from sglang.srt.tenancy.cache.core.node import PUBLIC
 from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
 from sglang.srt.tenancy.user_id import digest
@@ -52,7 +52,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     start_group(tmp_path_factory.mktemp("group"))
     on = Engine(Setting(device_tokens=64, host=True))
     rng = random.Random(1)
-    for order in (on.cache.device_order, on.cache.host_order):
+    for order in (on.cache.core.device.order, on.cache.core.host.order):
         for number in range(OWNERS):
             hold(order, f"user-{number}", rng.randrange(1, 4_400))
         hold(order, PUBLIC, 1_000_000)
@@ -64,7 +64,7 @@ def test_stats_of_100_000_owners_take_less_than_5_ms(crowded: Engine) -> None:
     spent = []
     for _ in range(7):
         start = time.perf_counter()
-        told = report.stats(crowded.cache, 100)
+        told = report.stats(crowded.cache.core, 100)
         spent.append(time.perf_counter() - start)
     for tier in ("device", "host"):
         assert told[tier]["owners"] == OWNERS + 1

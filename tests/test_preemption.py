@@ -12,7 +12,7 @@ from fair_service.record import Ask
 
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.tenancy.schedule import preemption
-from sglang.srt.tenancy.schedule.fair_policy import LATELY, FairPolicy
+from sglang.srt.tenancy.schedule.fair_policy import RECENT_ADMISSIONS, FairPolicy
 from sglang.srt.tenancy.schedule.vtc import VirtualTokenCounter
 
 FAIR = ["vtc", "dlpm"]
@@ -133,13 +133,13 @@ def test_also_where_others_come_one_by_one(policy: str) -> None:
             engine.step()
     assert before <= LONG + 2 * STEP
     assert isinstance(engine.policy, FairPolicy)
-    noisy = engine.policy.ledger.accounts["noisy"]
+    noisy = engine.policy.tracker.users["noisy"]
     assert noisy.due <= LONG + 4 * STEP
 
 
 @pytest.mark.parametrize("policy", FAIR)
 @pytest.mark.parametrize("seed", range(3))
-def test_turns_do_not_go_to_and_fro(policy: str, seed: int) -> None:
+def test_two_prompts_never_preempt_each_other(policy: str, seed: int) -> None:
     """However many begin, each goes back at most once for each other one, and none is lost."""
     rng = random.Random(seed)
     engine = engine_of(policy, Device(memory=100_000, running=16, chunk=STEP))
@@ -156,7 +156,7 @@ def test_turns_do_not_go_to_and_fro(policy: str, seed: int) -> None:
     assert engine.computed == sum(len(served.ask.prompt) for served in engine.served.values())
     assert put_back < len(engine.served)
     assert isinstance(engine.policy, FairPolicy)
-    assert sum(account.promised for account in engine.policy.ledger.accounts.values()) == 0
+    assert sum(user.promised for user in engine.policy.tracker.users.values()) == 0
 
 
 @pytest.mark.parametrize("policy", FAIR)
@@ -204,7 +204,7 @@ def test_who_has_long_gone_is_not_waited_for() -> None:
     engine = engine_of("vtc")
     ask(engine, "victim", 1)
     to_the_end(engine)
-    for _ in range(LATELY):
+    for _ in range(RECENT_ADMISSIONS):
         ask(engine, "noisy", 1)
         to_the_end(engine)
     long = ask(engine, "noisy", LONG)
@@ -217,8 +217,8 @@ def test_what_comes_back_is_queued_by_age() -> None:
     reqs = [ask(engine, "noisy", 10) for _ in range(4)]
     policy = engine.policy
     assert isinstance(policy, VirtualTokenCounter)
-    policy.overtakes(engine.waiting_queue, reqs[0])
-    (queue,) = [account.queue for account in policy.ledger.accounts.values()]
+    policy.preempts(engine.waiting_queue, reqs[0])
+    (queue,) = [user.queue for user in policy.tracker.users.values()]
     tickets = list(queue)
     queue.clear()
     for number in (3, 1, 0, 2):
@@ -325,7 +325,7 @@ def test_looking_whether_somebody_came_costs_the_same_however_many_wait() -> Non
     engine = engine_of("vtc")
     assert isinstance(engine.policy, FairPolicy)
     waiting = Counted(ask(engine, "noisy", 1) for _ in range(100))
-    assert engine.policy.news(waiting)
+    assert engine.policy.has_newcomers(waiting)
     assert waiting.reads == 1
 
 
@@ -333,7 +333,7 @@ def test_looking_whether_somebody_came_costs_the_same_however_many_wait() -> Non
 def test_an_abort_of_what_gave_way_settles_the_account(policy: str) -> None:
     engine, long, _ = behind_a_long_prompt(policy, "victim", 20)
     assert isinstance(engine.policy, FairPolicy)
-    noisy = engine.policy.ledger.accounts["noisy"]
+    noisy = engine.policy.tracker.users["noisy"]
     assert noisy.due == LONG
     engine.abort(long)
     ask(engine, "victim", 1)

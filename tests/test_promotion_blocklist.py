@@ -16,8 +16,8 @@ from support.trees import start_group
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.promotion_blocklist import PromotionBlocklist
-from sglang.srt.tenancy.cache.core.verdicts import Judged
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.cache.core.scan_results import Scanned
+from sglang.srt.tenancy.namespace import Namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))
@@ -237,13 +237,13 @@ def _group(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def judging() -> Engine:
     on = Engine(Setting(page_size=PAGE, host=False))
-    on.cache.verdicts = Judged()
-    on.cache.blocklist = PromotionBlocklist(capacity=4)
+    on.cache.core.sharing.memory.results = Scanned()
+    on.cache.core.sharing.memory.blocklist = PromotionBlocklist(capacity=4)
     return on
 
 
 def judge(on: Engine, user: str, prompt: array[int], harmless: int, at: int | None = None) -> None:
-    on.cache.judge(RadixKey(prompt, namespace(user, None)), harmless, at)
+    on.cache.apply_scan_result(RadixKey(prompt, Namespace(user, None)), harmless, at)
     on.check()
 
 
@@ -253,7 +253,9 @@ def flush(on: Engine) -> None:
         prompt = array("q", range(5000 + 10 * at, 5008 + 10 * at))
         serve(on, "mallory", prompt)
         judge(on, "mallory", prompt, 0, 2)
-    assert on.cache.blocklist.allowed(None, COMMON, 0, len(COMMON), 0) == len(COMMON)
+    assert on.cache.core.sharing.memory.blocklist.allowed(None, COMMON, 0, len(COMMON), 0) == len(
+        COMMON
+    )
 
 
 def test_what_was_forgotten_must_be_judged_again() -> None:
@@ -291,13 +293,13 @@ def test_a_later_verdict_takes_back_an_earlier_one_also_when_it_is_forgotten(joi
 def test_users_are_counted_before_anything_is_hashed() -> None:
     on = judging()
     asked: list[int] = []
-    ask = on.cache.blocklist.allowed
+    ask = on.cache.core.sharing.memory.blocklist.allowed
 
     def watched(*how: Any) -> int:
         asked.append(how[3])
         return int(ask(*how))
 
-    on.cache.blocklist.allowed = watched
+    on.cache.core.sharing.memory.blocklist.allowed = watched
     serve(on, "ann", COMMON)
     judge(on, "ann", COMMON, 40)
     serve(on, "ann", COMMON)
@@ -319,14 +321,15 @@ def test_a_prompt_is_compared_with_1024_owners_at_most() -> None:
         on.step(task)
         on.finish(task)
     compared = 0
-    hold = on.cache._held
+    promoter = on.cache.core.sharing.promoter
+    reach = promoter._reach
 
     def watched(*how: Any, **more: Any) -> int:
         nonlocal compared
         compared += 1
-        return int(hold(*how, **more))
+        return int(reach(*how, **more))
 
-    on.cache._held = watched
+    promoter._reach = watched
     serve(on, "ann", array("q", (7, 8, 9)))
     assert compared == 2 * 1024  # after its prompt, and when it ended
     assert on.find("ben", array("q", (7, 8))) == 0

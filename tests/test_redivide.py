@@ -16,7 +16,7 @@ from support.trees import start_group
 from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.control.messages import (
     Configure,
-    Order,
+    ControlRequest,
     Prefix,
     TenantControl,
     TenantControlReply,
@@ -50,8 +50,10 @@ def serve(on: Engine, user: str, number: int = 0) -> None:
 
 
 def sizes(on: Engine) -> list[dict[str, int]]:
-    orders = [on.cache.device_order]
-    return [dict(o.sizes) for o in [*orders, *([on.cache.host_order] if on.setting.host else [])]]
+    orders = [on.cache.core.device.order]
+    return [
+        dict(o.sizes) for o in [*orders, *([on.cache.core.host.order] if on.setting.host else [])]
+    ]
 
 
 @pytest.mark.parametrize("host", [False, True])
@@ -117,8 +119,8 @@ def test_turns_follow_new_weights(policy: str) -> None:
     assert served(200) == pytest.approx(1 / 4, abs=0.05)
 
 
-def send(control: Control, order: Order) -> TenantControlReply:
-    return control(TenantControl(rid="r", order=order))
+def send(control: Control, request: ControlRequest) -> TenantControlReply:
+    return control(TenantControl(rid="r", request=request))
 
 
 def test_a_file_that_is_refused_changes_nothing() -> None:
@@ -128,16 +130,16 @@ def test_a_file_that_is_refused_changes_nothing() -> None:
     short = Prefix("short", "input_ids", array("q", [1]))
     before = {"ann": 2.0}, {"ann": 0.5}
     assert send(control, Configure([good], *before, 0.25)).refusal is None
-    assert on.cache.weights == {"ann": 2.0}
-    assert on.cache.shares == CacheShares({"ann": 0.5}, 0.25)
+    assert on.cache.core.quota.weights == {"ann": 2.0}
+    assert on.cache.core.quota.shares == CacheShares({"ann": 0.5}, 0.25)
     refused = send(control, Configure([], {"ann": 9.0}, {"ben": 0.001})).refusal
     assert refused is not None
     assert refused.message.startswith("--tenant-config: users.ben.cache_share: 0.001 of 512")
     assert refused.status == 400
     assert send(control, Configure([short], {"ann": 9.0}, {"ann": 0.9})).refusal is not None
-    assert on.cache.weights == {"ann": 2.0}
-    assert on.cache.shares == CacheShares({"ann": 0.5}, 0.25)
+    assert on.cache.core.quota.weights == {"ann": 2.0}
+    assert on.cache.core.quota.shares == CacheShares({"ann": 0.5}, 0.25)
     assert len(control.prefixes) == 1
     assert send(control, Configure([])).refusal is None
-    assert (on.cache.weights, on.cache.shares) == ({}, None)
+    assert (on.cache.core.quota.weights, on.cache.core.quota.shares) == ({}, None)
     on.drain()

@@ -25,9 +25,9 @@ def sabotage():
 """,
     "selective": """
 def sabotage():
-    from sglang.srt.tenancy.cache.sharing import Sharing
+    from sglang.srt.tenancy.cache.core.promotion import Promoter
 
-    Sharing._promotable = lambda self, key, first, start, end: end
+    Promoter.promotable = lambda self, key, path, start, end: end
 """,
 }
 

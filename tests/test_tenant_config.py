@@ -15,7 +15,7 @@ from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.server_args import prepare_server_args
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.flags import TenantOptions
-from sglang.srt.tenancy.prefix_spec import PrefixSource
+from sglang.srt.tenancy.prefix_spec import PrefixSpec
 from sglang.srt.tenancy.schedule.factory import policy_class
 from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC
 
@@ -96,9 +96,9 @@ def test_public_prefixes_are_read_in_order(tmp_path: Path) -> None:
     messages = [{"role": "system", "content": "Be kind."}]
     tools = [{"type": "function", "function": {"name": "f"}}]
     assert config.public_prefixes == (
-        PrefixSource("assistant", "messages", messages, tools),
-        PrefixSource("licence.v-2_0", "text", "Permission is hereby granted"),
-        PrefixSource("ids", "input_ids", [1, 2, 3]),
+        PrefixSpec("assistant", "messages", messages, tools),
+        PrefixSpec("licence.v-2_0", "text", "Permission is hereby granted"),
+        PrefixSpec("ids", "input_ids", [1, 2, 3]),
     )
     assert not config.has_keys
     assert "Permission" not in repr(config)

@@ -13,8 +13,8 @@ from support.trees import start_group
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node, walk
-from sglang.srt.tenancy.cache.core.verdicts import Judged
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.cache.core.scan_results import Scanned
+from sglang.srt.tenancy.namespace import Namespace
 
 PAGE = 4
 COMMON = array("q", range(100, 140))  # ten pages
@@ -31,7 +31,7 @@ def engine(**changes: Any) -> Engine:
 
 def holders(on: Engine) -> dict[str, int]:
     """Owner -> tokens on the device; the public's name is empty."""
-    return dict(on.cache.device_order.sizes)
+    return dict(on.cache.core.device.order.sizes)
 
 
 def found(on: Engine, *users: str, prompt: array[int] = COMMON) -> list[int]:
@@ -48,7 +48,7 @@ def test_promotion_splits_a_longer_private_node() -> None:
     serve(on, "ben", COMMON[:20] + own("ben"))
     assert found(on, "ann", "ben", "cyn") == [40, 20, 20]
     assert holders(on) == {"": 20, "ann": 32, "ben": 12}
-    assert on.cache.counts["freed_duplicates"] == 20
+    assert on.cache.core.counts["freed_duplicates"] == 20
     on.drain()
 
 
@@ -72,15 +72,15 @@ def test_requests_run_on_over_the_promotion_of_what_they_read(host: bool) -> Non
     before = on.allocator.available_size()
     serve(on, "ben", COMMON + own("ben"))
     on.land(99, 99)
-    assert on.cache.counts["logical_frees"] > 0
-    assert on.cache.logically_freed_tokens() == 40
+    assert on.cache.core.counts["logical_frees"] > 0
+    assert on.cache.core.tree.logical.tokens() == 40
     for _ in range(6):
         on.step(task, 2)  # check() compares the bytes in the request's row
         on.check()
     on.finish(task)
     on.land(99, 99)
     on.check()
-    assert on.cache.logically_freed_tokens() == 0
+    assert on.cache.core.tree.logical.tokens() == 0
     assert on.allocator.available_size() < before
     assert holders(on)[""] == 40
     on.drain()
@@ -110,10 +110,10 @@ def test_chunks_go_on_when_what_they_read_is_merged_away() -> None:
     task = on.new_task("ann", COMMON + own("ann", 40), chunk=8)
     assert on.admit(task)
     serve(on, "ben", COMMON)
-    assert on.cache.logically_freed_tokens() == 40
+    assert on.cache.core.tree.logical.tokens() == 40
     on.step(task)
     on.check()
-    assert on.cache.logically_freed_tokens() == 0
+    assert on.cache.core.tree.logical.tokens() == 0
     while not task.decoding:
         on.step(task)
         on.check()
@@ -159,7 +159,7 @@ def test_a_retracted_request_counts_once() -> None:
     while not task.decoding:
         on.step(task)
     on.finish(task)
-    assert on.cache.clock.admitted == 1
+    assert on.cache.core.clock.admitted == 1
     assert {node.hit_cur for node in walk(on.cache.root_node)} <= {0, 1}
     on.drain()
 
@@ -167,7 +167,7 @@ def test_a_retracted_request_counts_once() -> None:
 def test_a_request_in_chunks_counts_once() -> None:
     on = engine()
     serve(on, "ann", COMMON, chunk=8)
-    assert on.cache.clock.admitted == 1
+    assert on.cache.core.clock.admitted == 1
     assert {node.hit_cur for node in walk(on.cache.root_node)} <= {0, 1}
 
 
@@ -177,7 +177,7 @@ def test_looking_does_not_count() -> None:
     task = on.new_task("ann", COMMON)
     for _ in range(5):
         on.peek(task)
-    assert on.cache.clock.admitted == 1
+    assert on.cache.core.clock.admitted == 1
 
 
 # Merging while bytes move
@@ -192,8 +192,8 @@ def test_a_copy_on_its_way_to_the_host_goes_to_the_public_node() -> None:
     assert on.streams.writes
     serve(on, "ben", COMMON)
     on.check()
-    written = on.cache.host_order.sizes[""]
-    assert on.cache.host_order.sizes == {"": written}
+    written = on.cache.core.host.order.sizes[""]
+    assert on.cache.core.host.order.sizes == {"": written}
     assert written >= 36  # the second use found all but the last page
     on.evict(10_000)
     assert holders(on) == {"": written}  # not while the copy is being written
@@ -244,7 +244,7 @@ def probed(**changes: Any) -> Engine:
 
 
 def probe(on: Engine) -> None:
-    while not on.cache.counts.get("demotions"):
+    while not on.cache.core.counts.get("demotions"):
         serve(on, "ben", COMMON + own("ben"))
 
 
@@ -277,8 +277,8 @@ def test_quarantine_keeps_a_prefix_private_and_ends() -> None:
     for user in ("ann", "ben", "cyn"):
         serve(on, user, COMMON)
     assert found(on, "dan") == [0]
-    ends = on.cache.clock.epoch + 2
-    while on.cache.clock.epoch < ends:
+    ends = on.cache.core.clock.epoch + 2
+    while on.cache.core.clock.epoch < ends:
         serve(on, "eve", own("eve"))
     for user in ("ann", "ben"):
         serve(on, user, COMMON)
@@ -319,16 +319,16 @@ def test_a_request_is_not_counted_on_nodes_that_left_the_tree() -> None:
     tasks = [on.new_task("cyn", COMMON + own(name)) for name in ("x", "y", "z")]
     for task in tasks:
         assert on.admit(task)
-    while not on.cache.counts.get("demotions"):
+    while not on.cache.core.counts.get("demotions"):
         serve(on, "ben", COMMON + own("ben"))
-    assert on.cache.logically_freed_tokens() > 0
+    assert on.cache.core.tree.logical.tokens() > 0
     for task in tasks:
         while not task.decoding:
             on.step(task)
             on.check()
         on.finish(task)
         on.check()
-    assert on.cache.counts["demotions"] == 1
+    assert on.cache.core.counts["demotions"] == 1
     on.drain()
 
 
@@ -474,7 +474,7 @@ def test_a_user_is_erased_while_a_request_of_theirs_runs(host: bool) -> None:
     on.check()
     assert found(on, "ann") == [0]
     assert on.find("ben", own("ben")) == 12
-    assert on.cache.logically_freed_tokens() == 0
+    assert on.cache.core.tree.logical.tokens() == 0
     on.drain()
 
 
@@ -482,14 +482,14 @@ def test_a_user_is_erased_while_a_request_of_theirs_runs(host: bool) -> None:
 
 
 def judge(on: Engine, user: str, prompt: array[int], harmless: int, **how: Any) -> None:
-    key = RadixKey(prompt, namespace(user, None))
-    on.cache.judge(key, harmless, how.get("sensitive"))
+    key = RadixKey(prompt, Namespace(user, None))
+    on.cache.apply_scan_result(key, harmless, how.get("sensitive"))
     on.check()
 
 
 def judging(**changes: Any) -> Engine:
     on = engine(**changes)
-    on.cache.verdicts = Judged()
+    on.cache.core.sharing.memory.results = Scanned()
     return on
 
 
@@ -539,7 +539,7 @@ def fetched(on: Engine, anchor: Node, user: str, tokens: array[int]) -> int:
     """Pages that storage had, as upstream hangs them below the node they were fetched for.
     Returns the tokens that were dropped."""
     slots = on.cache.token_to_kv_pool_host.alloc(len(tokens))
-    key = RadixKey(tokens, namespace(user, None))
+    key = RadixKey(tokens, Namespace(user, None))
     dropped = int(on.cache._insert_helper_host(anchor, key, slots, ["name"] * 99))
     on.cache.token_to_kv_pool_host.free(slots[:dropped])
     anchor.release_host()
@@ -577,5 +577,5 @@ def test_pages_fetched_for_a_node_that_was_merged_away_are_dropped() -> None:
     before = host.available_size()
     assert fetched(on, anchor, "ann", COMMON[20:]) == 20
     assert host.available_size() >= before
-    assert host.size - host.available_size() == sum(on.cache.host_order.sizes.values())
+    assert host.size - host.available_size() == sum(on.cache.core.host.order.sizes.values())
     on.drain()

@@ -11,7 +11,7 @@ from support.served import begin, own, serve
 from support.trees import start_group
 
 from sglang.srt.managers import cache_controller
-from sglang.srt.tenancy.cache import storage
+from sglang.srt.tenancy.cache.adapters.hiradix import storage
 from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node, walk
 from sglang.srt.tenancy.cache.core.quota import CacheShares
 

@@ -68,7 +68,7 @@ def test_nothing_is_left_of_an_erased_user(page: int, host: bool) -> None:
     on.cache.erase("ann")
     on.land(99, 99)
     assert left(on, "ann") > 0  # a batch that was launched may read them
-    on.cache.device_frees.flush_idle()  # as when the scheduler has nothing to do
+    on.cache.core.device_frees.flush_idle()  # as when the scheduler has nothing to do
     on.check()
     assert left(on, "ann") == 0
     assert left(on, "ben") == 40 * copies
@@ -90,7 +90,7 @@ def test_what_a_running_request_reads_is_overwritten_when_it_ends(page: int, hos
     on.finish(task)
     on.land(99, 99)
     on.land(99, 99)
-    on.cache.device_frees.flush_idle()
+    on.cache.core.device_frees.flush_idle()
     on.check()
     assert left(on, "ann") == 0
     on.drain()

@@ -17,32 +17,32 @@ from attacks.membership import Probes, Trials, by_length, chat, counted, from_ho
 from attacks.monitor import watch
 from attacks.queueing import membership
 from attacks.recovery import Recovery, recover
-from attacks.scene import ACCOUNTS, Scene
+from attacks.scenario import ACCOUNTS, Scenario
 
 NULL_LENGTH = 64
 HANDS = (1, 2, 3, 4)  # accounts of one attacker
 WORD_TOKENS = 4
 
 
-async def attack(scene: Scene, device_tokens: int) -> dict[str, Any]:
+async def attack(scenario: Scenario, device_tokens: int) -> dict[str, Any]:
     """Run them all, and note the seconds that each took.
 
     Modes in which content that nobody registered can become public get the most guesses.
     """
     attacks: dict[str, Callable[[], Awaitable[Any]]] = {
-        "membership": partial(_membership, scene),
-        "order": partial(_order, scene),
-        "null": partial(_null, scene),
-        "counted": partial(_count, scene),
-        "chat": partial(_chat, scene),
-        "host_tier": partial(_host_tier, scene, device_tokens),
-        "recovery": partial(_recoveries, scene),
-        "flagged": partial(_flagged, scene),
-        "collusion": partial(_collusions, scene),
-        "forgery": partial(_forgeries, scene),
-        "monitor": partial(_monitor, scene),
+        "membership": partial(_membership, scenario),
+        "order": partial(_order, scenario),
+        "null": partial(_null, scenario),
+        "counted": partial(_count, scenario),
+        "chat": partial(_chat, scenario),
+        "host_tier": partial(_host_tier, scenario, device_tokens),
+        "recovery": partial(_recoveries, scenario),
+        "flagged": partial(_flagged, scenario),
+        "collusion": partial(_collusions, scenario),
+        "forgery": partial(_forgeries, scenario),
+        "monitor": partial(_monitor, scenario),
     }
-    mode = scene.mode
+    mode = scenario.mode
     results: dict[str, Any] = {
         "about": mode.about,
         "private": mode.private,
@@ -57,78 +57,80 @@ async def attack(scene: Scene, device_tokens: int) -> dict[str, Any]:
     return results | {"seconds": seconds}
 
 
-async def _membership(scene: Scene) -> dict[int, Any]:
-    probes = await by_length(scene)
+async def _membership(scenario: Scenario) -> dict[int, Any]:
+    probes = await by_length(scenario)
     return {length: _both(each, len(probes)) for length, each in probes.items()}
 
 
-async def _order(scene: Scene) -> dict[int, Any]:
-    rounds = scene.effort.rounds
+async def _order(scenario: Scenario) -> dict[int, Any]:
+    rounds = scenario.effort.rounds
     return {
-        length: asdict(await membership(scene, length, wanted, len(rounds)))
+        length: asdict(await membership(scenario, length, wanted, len(rounds)))
         for length, wanted in rounds.items()
     }
 
 
-async def _null(scene: Scene) -> dict[str, Any]:
-    return _both(await timed(scene, NULL_LENGTH, scene.effort.null_probes, said=False), 1)
+async def _null(scenario: Scenario) -> dict[str, Any]:
+    return _both(await timed(scenario, NULL_LENGTH, scenario.effort.null_probes, said=False), 1)
 
 
-async def _chat(scene: Scene) -> dict[str, Any]:
-    return _trials(await chat(scene))
+async def _chat(scenario: Scenario) -> dict[str, Any]:
+    return _trials(await chat(scenario))
 
 
-async def _flagged(scene: Scene) -> dict[str, Any] | None:
-    if scene.mode.promotes and not scene.mode.detects:
+async def _flagged(scenario: Scenario) -> dict[str, Any] | None:
+    if scenario.mode.promotes and not scenario.mode.detects:
         return None  # nothing is sensitive there
-    result = await share_and_guess(scene)
+    result = await share_and_guess(scenario)
     counts = {name: value for name, value in vars(result).items() if name != "probes"}
     return _both(result.probes, 1) | counts
 
 
-async def _collusions(scene: Scene) -> list[dict[str, Any]]:
+async def _collusions(scenario: Scenario) -> list[dict[str, Any]]:
     cases = [(hands, content) for content in (PLAIN, FLAGGED) for hands in HANDS]
-    return [asdict(await collude(scene, hands, content)) for hands, content in cases]
+    return [asdict(await collude(scenario, hands, content)) for hands, content in cases]
 
 
-async def _forgeries(scene: Scene) -> list[dict[str, Any]]:
-    return [asdict(each) for each in await forge(scene)]
+async def _forgeries(scenario: Scenario) -> list[dict[str, Any]]:
+    return [asdict(each) for each in await forge(scenario)]
 
 
-async def _count(scene: Scene) -> list[dict[str, Any]]:
+async def _count(scenario: Scenario) -> list[dict[str, Any]]:
     return [
-        _trials(await counted(scene, length, wanted // 2, accounts))
-        for length, wanted in scene.effort.trials.items()
+        _trials(await counted(scenario, length, wanted // 2, accounts))
+        for length, wanted in scenario.effort.trials.items()
         for accounts in (1, len(ACCOUNTS))
     ]
 
 
-async def _host_tier(scene: Scene, device_tokens: int) -> dict[str, Any]:
-    tier = await from_host(scene, device_tokens)
+async def _host_tier(scenario: Scenario, device_tokens: int) -> dict[str, Any]:
+    tier = await from_host(scenario, device_tokens)
     return _both(tier.probes, 1) | {
         "from_host": tier.from_host,
         "owner_from_host": tier.owner_from_host,
     }
 
 
-async def _recoveries(scene: Scene) -> list[dict[str, Any]]:
-    words = replace(scene, effort=replace(scene.effort, secrets=max(1, scene.effort.secrets // 2)))
+async def _recoveries(scenario: Scenario) -> list[dict[str, Any]]:
+    words = replace(
+        scenario, effort=replace(scenario.effort, secrets=max(1, scenario.effort.secrets // 2))
+    )
     return [
-        _recovery("token by token", await recover(scene, "cached_tokens")),
-        _recovery("token by token", await recover(scene, "order")),
-        _recovery("token by token", await recover(scene, "ttft")),
+        _recovery("token by token", await recover(scenario, "cached_tokens")),
+        _recovery("token by token", await recover(scenario, "order")),
+        _recovery("token by token", await recover(scenario, "ttft")),
         _recovery("word by word", await recover(words, "cached_tokens", piece_tokens=WORD_TOKENS)),
         _recovery("word by word", await recover(words, "order", piece_tokens=WORD_TOKENS)),
         _recovery("word by word", await recover(words, "ttft", piece_tokens=WORD_TOKENS)),
     ]
 
 
-async def _monitor(scene: Scene) -> list[dict[str, Any]]:
+async def _monitor(scenario: Scenario) -> list[dict[str, Any]]:
     # There must be something public to watch, and a detector can read none of these prompts;
     # upstream is for comparison.
-    if scene.mode.has_owners and (scene.mode.detects or not scene.mode.promotes):
+    if scenario.mode.has_owners and (scenario.mode.detects or not scenario.mode.promotes):
         return []
-    return [asdict(window) for window in await watch(scene)]
+    return [asdict(window) for window in await watch(scenario)]
 
 
 def _both(probes: Probes, family: int) -> dict[str, Any]:

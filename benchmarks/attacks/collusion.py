@@ -1,4 +1,4 @@
-"""Many accounts in one hand.
+"""Colluding accounts.
 
 What enough users hold, and nobody found sensitive, is public in selective mode: that is its
 rule. So an attacker with as many accounts as the threshold can plant a guess under all but one
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from serving.client import Prompt
 
-from attacks.scene import ACCOUNTS, VICTIMS, Scene
+from attacks.scenario import ACCOUNTS, VICTIMS, Scenario
 
 PLAIN, FLAGGED = "plain", "flagged"
 HEAD = 16
@@ -30,30 +30,30 @@ class Collusion:
     false: int
 
 
-async def collude(scene: Scene, accounts: int, content: str) -> Collusion:
+async def collude(scenario: Scenario, accounts: int, content: str) -> Collusion:
     """All accounts but one plant each guess; the last one asks."""
-    wanted = scene.effort.collusions
-    hot = [_secret(scene, content) for _ in range(wanted)]
-    cold = [_secret(scene, content) for _ in range(wanted)]
+    wanted = scenario.effort.collusions
+    hot = [_secret(scenario, content) for _ in range(wanted)]
+    cold = [_secret(scenario, content) for _ in range(wanted)]
     for number, secret in enumerate(hot):
-        await scene.client.cached([secret], [VICTIMS[number % len(VICTIMS)]])
+        await scenario.client.cached([secret], [VICTIMS[number % len(VICTIMS)]])
     # Another set of accounts for each number of them: those of before hold nothing of this.
     hands = [f"{account}-of-{accounts}-{content}" for account in ACCOUNTS[:accounts]]
     told = {True: 0, False: 0}
-    for kind, guess in scene.shuffled(hot, cold):
+    for kind, guess in scenario.shuffled(hot, cold):
         for hand in hands[:-1]:
-            await scene.client.cached([guess], [hand])
-        await scene.settle()
+            await scenario.client.cached([guess], [hand])
+        await scenario.settle()
         # What the attacker planted alone makes nothing public before it is the threshold itself.
-        cached = (await scene.client.cached([guess], [hands[-1]]))[0]
+        cached = (await scenario.client.cached([guess], [hands[-1]]))[0]
         told[kind] += cached > len(guess) // 2
-        scene.step()
+        scenario.step()
     return Collusion(accounts, content, wanted, told[True], told[False])
 
 
-def _secret(scene: Scene, content: str) -> Prompt:
+def _secret(scenario: Scenario, content: str) -> Prompt:
     """Text: a detector reads nothing else. The random head keeps prompts apart."""
-    opening = scene.prompts.text(HEAD) + " "
+    opening = scenario.prompts.text(HEAD) + " "
     if content == FLAGGED:
-        opening += f"my card number is {scene.prompts.card()}, "
-    return opening + scene.prompts.text(LETTERS - len(opening))
+        opening += f"my card number is {scenario.prompts.card()}, "
+    return opening + scenario.prompts.text(LETTERS - len(opening))

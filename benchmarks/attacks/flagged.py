@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attacks.membership import Probes
-from attacks.scene import ACCOUNTS, HOT, VICTIMS, Scene
+from attacks.scenario import ACCOUNTS, HOT, VICTIMS, Scenario
 
 HOLDERS = 4  # users who share it: one more than the threshold
 OPENING = 64  # letters that the attacker knows
@@ -45,36 +45,36 @@ class Team:
         return OPENING + len(" card ") + LUCKY_DIGITS
 
 
-async def share_and_guess(scene: Scene) -> Flagged:
+async def share_and_guess(scenario: Scenario) -> Flagged:
     probes, owners = Probes(), [0, 0]
     told = {True: 0, False: 0}
-    while len(probes.hot) < scene.effort.flagged:
-        teams = [_team(scene) for _ in range(GROUP)]
+    while len(probes.hot) < scenario.effort.flagged:
+        teams = [_team(scenario) for _ in range(GROUP)]
         for holder in VICTIMS[:HOLDERS]:
-            await scene.client.cached([team.held for team in teams], [holder] * GROUP)
-        await scene.settle()
+            await scenario.client.cached([team.held for team in teams], [holder] * GROUP)
+        await scenario.settle()
         # One team is asked either rightly or wrongly: a guess leaves a copy in the asker's name.
         half = GROUP // 2
-        guesses = scene.shuffled(
+        guesses = scenario.shuffled(
             [team.held for team in teams[:half]], [team.wrong for team in teams[half:]]
         )
         for number, (kind, guess) in enumerate(guesses):
-            answer = await scene.client.ask(guess, ACCOUNTS[number % len(ACCOUNTS)])
+            answer = await scenario.client.ask(guess, ACCOUNTS[number % len(ACCOUNTS)])
             probes.add(kind, answer)
             told[kind is HOT] += answer.cached > teams[0].known
-            scene.step()
-        again = (await scene.client.cached([teams[-1].held], [VICTIMS[0]]))[0]
+            scenario.step()
+        again = (await scenario.client.cached([teams[-1].held], [VICTIMS[0]]))[0]
         owners[0] += 1
         owners[1] += again > teams[0].known
     return Flagged(probes, len(probes.hot), told[True], told[False], *owners)
 
 
-def _team(scene: Scene) -> Team:
-    opening = scene.prompts.text(OPENING) + " card "
-    held, wrong = (opening + _secret(scene) for _ in range(2))
+def _team(scenario: Scenario) -> Team:
+    opening = scenario.prompts.text(OPENING) + " card "
+    held, wrong = (opening + _secret(scenario) for _ in range(2))
     return Team(held, wrong)
 
 
-def _secret(scene: Scene) -> str:
-    secret = scene.prompts.card() + ", valid until "
-    return secret + scene.prompts.text(SECRET - len(secret))
+def _secret(scenario: Scenario) -> str:
+    secret = scenario.prompts.card() + ", valid until "
+    return secret + scenario.prompts.text(SECRET - len(secret))

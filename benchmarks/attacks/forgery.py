@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.client import Refused
+from serving.connection import Refused
 
-from attacks.scene import ATTACKER, Scene
+from attacks.scenario import ATTACKER, Scenario
 
 BOUND_VICTIM, VICTIM_KEY = "bound-victim", "sk-of-the-victim"
 BOUND_ATTACKER, ATTACKER_KEY = "bound-mallory", "sk-of-mallory"
@@ -47,42 +47,46 @@ class Forgery:
     refused: int
 
 
-async def forge(scene: Scene) -> list[Forgery]:
-    if not scene.mode.has_owners:
-        return [await _attempt(scene, "the victim's salt, in the body", None, None, SALT)]
-    free = await _attempt(scene, "a name without a key", FREE_VICTIM, None, None)
-    if not scene.keyed:
+async def forge(scenario: Scenario) -> list[Forgery]:
+    if not scenario.mode.has_owners:
+        return [await _attempt(scenario, "the victim's salt, in the body", None, None, SALT)]
+    free = await _attempt(scenario, "a name without a key", FREE_VICTIM, None, None)
+    if not scenario.keyed:
         return [free]
     return [
         free,
-        await _attempt(scene, "the name of one who has a key, no key", BOUND_VICTIM, None, None),
+        await _attempt(scenario, "the name of one who has a key, no key", BOUND_VICTIM, None, None),
         await _attempt(
-            scene, "the name of one who has a key, another's key", BOUND_VICTIM, ATTACKER_KEY, None
+            scenario,
+            "the name of one who has a key, another's key",
+            BOUND_VICTIM,
+            ATTACKER_KEY,
+            None,
         ),
     ]
 
 
 async def _attempt(
-    scene: Scene, claim: str, victim: str | None, key: str | None, salt: str | None
+    scenario: Scenario, claim: str, victim: str | None, key: str | None, salt: str | None
 ) -> Forgery:
     bound = victim == BOUND_VICTIM
     own_salt: dict[str, Any] = {} if salt is None else {"extra_key": salt}
     works = refused = 0
     for _ in range(TRIES):
-        prompt = scene.prompts.fresh(TOKENS + 1)
-        await scene.client.ask(
+        prompt = scenario.prompts.fresh(TOKENS + 1)
+        await scenario.client.ask(
             prompt, victim, headers=_bearer(VICTIM_KEY if bound else None), **own_salt
         )
         try:
             name = ATTACKER if salt is not None else victim
-            answer = await scene.client.ask(prompt, name, headers=_bearer(key), **own_salt)
+            answer = await scenario.client.ask(prompt, name, headers=_bearer(key), **own_salt)
         except Refused as error:
             if error.status not in (401, 403):
                 raise
             refused += 1
         else:
             works += answer.cached >= TOKENS
-        scene.step()
+        scenario.step()
     return Forgery(claim, bound, TRIES, works, refused)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from serving.client import Answer, Prompt
 from serving.separation import Separation, separation
 
-from attacks.scene import ACCOUNTS, ATTACKER, HOT, VICTIMS, Scene
+from attacks.scenario import ACCOUNTS, ATTACKER, HOT, VICTIMS, Scenario
 
 GROUP = 8  # secrets that are said before they are probed
 BATCH = 100  # guesses to a request where only the count is looked at
@@ -43,24 +43,26 @@ class Probes:
         return separation(hot, cold, family=family)
 
 
-async def by_length(scene: Scene) -> dict[int, Probes]:
+async def by_length(scenario: Scenario) -> dict[int, Probes]:
     """Timed probes for each length of prefix, by one account."""
-    return {length: await timed(scene, length, n) for length, n in scene.effort.probes.items()}
+    return {
+        length: await timed(scenario, length, n) for length, n in scenario.effort.probes.items()
+    }
 
 
-async def timed(scene: Scene, length: int, wanted: int, *, said: bool = True) -> Probes:
+async def timed(scenario: Scenario, length: int, wanted: int, *, said: bool = True) -> Probes:
     """``wanted`` right guesses, and as many wrong ones; all are right guesses of nothing where
     nobody ``said`` them."""
     probes = Probes()
     while len(probes.hot) < wanted:
         group = min(GROUP, wanted - len(probes.hot))
-        hot = [scene.prompts.fresh(length + 1) for _ in range(group)]
-        cold = [scene.prompts.fresh(length + 1) for _ in range(group)]
+        hot = [scenario.prompts.fresh(length + 1) for _ in range(group)]
+        cold = [scenario.prompts.fresh(length + 1) for _ in range(group)]
         if said:
-            await scene.victims_say(hot)
-        for kind, guess in scene.shuffled(hot, cold):
-            probes.add(kind, await scene.client.ask(guess, ATTACKER))
-            scene.step()
+            await scenario.victims_say(hot)
+        for kind, guess in scenario.shuffled(hot, cold):
+            probes.add(kind, await scenario.client.ask(guess, ATTACKER))
+            scenario.step()
     return probes
 
 
@@ -86,44 +88,44 @@ class Trials:
         return sum(cached > 0 for cached in self.cold)
 
 
-async def counted(scene: Scene, length: int, wanted: int, accounts: int) -> Trials:
+async def counted(scenario: Scenario, length: int, wanted: int, accounts: int) -> Trials:
     """Guesses of which only ``cached_tokens`` is read, spread over some accounts."""
     result = Trials(length, accounts, [], [], 0, 0)
     while len(result.hot) < wanted:
         group = min(BATCH, wanted - len(result.hot))
-        hot = [scene.prompts.fresh(length + 1) for _ in range(group)]
-        cold = [scene.prompts.fresh(length + 1) for _ in range(max(2, group // 4))]
-        await scene.victims_say(hot)
-        guesses = scene.shuffled(hot, cold)
+        hot = [scenario.prompts.fresh(length + 1) for _ in range(group)]
+        cold = [scenario.prompts.fresh(length + 1) for _ in range(max(2, group // 4))]
+        await scenario.victims_say(hot)
+        guesses = scenario.shuffled(hot, cold)
         askers = [ACCOUNTS[number % accounts] for number in range(len(guesses))]
-        cached = await scene.client.cached([prompt for _, prompt in guesses], askers)
+        cached = await scenario.client.cached([prompt for _, prompt in guesses], askers)
         for (kind, _), tokens in zip(guesses, cached, strict=True):
             (result.hot if kind is HOT else result.cold).append(tokens)
-        again = await scene.client.cached(hot[:4], VICTIMS[: len(hot[:4])])
+        again = await scenario.client.cached(hot[:4], VICTIMS[: len(hot[:4])])
         result.owner_hits += sum(tokens >= length for tokens in again)
         result.owner_asked += len(again)
-        scene.step()
+        scenario.step()
     return result
 
 
-async def chat(scene: Scene) -> Trials:
+async def chat(scenario: Scenario) -> Trials:
     """Guesses of chat messages: the front end sends token ids on, not text, and the first
     tokens are the template's."""
     template = 2  # tokens that every conversation begins with
     result = Trials(64, 1, [], [], 0, 0)
-    hot = [scene.prompts.text(64) for _ in range(scene.effort.chats)]
-    cold = [scene.prompts.text(64) for _ in range(scene.effort.chats)]
+    hot = [scenario.prompts.text(64) for _ in range(scenario.effort.chats)]
+    cold = [scenario.prompts.text(64) for _ in range(scenario.effort.chats)]
     for number, text in enumerate(hot):
-        await scene.client.chat(text, VICTIMS[number % len(VICTIMS)])
-    for kind, guess in scene.shuffled(hot, cold):
+        await scenario.client.chat(text, VICTIMS[number % len(VICTIMS)])
+    for kind, guess in scenario.shuffled(hot, cold):
         assert isinstance(guess, str)
-        cached = await scene.client.chat(guess, ATTACKER)
+        cached = await scenario.client.chat(guess, ATTACKER)
         # Letters that two random texts have in common by chance are not the victim's words.
         told = cached if cached > template + 8 else 0
         (result.hot if kind is HOT else result.cold).append(told)
-        scene.step()
+        scenario.step()
     for number, text in enumerate(hot[:4]):
-        result.owner_hits += await scene.client.chat(text, VICTIMS[number]) > template + 8
+        result.owner_hits += await scenario.client.chat(text, VICTIMS[number]) > template + 8
         result.owner_asked += 1
     return result
 
@@ -138,27 +140,27 @@ class HostTier:
     owner_from_host: int
 
 
-async def from_host(scene: Scene, device_tokens: int) -> HostTier:
+async def from_host(scenario: Scenario, device_tokens: int) -> HostTier:
     """The victims' prompts have left the device when the attacker guesses them."""
-    wanted = scene.effort.host_probes
+    wanted = scenario.effort.host_probes
     # More than are probed: the attacker's copy could be what the victim gets back.
-    secrets = [scene.prompts.fresh(HOST_TOKENS + 1) for _ in range(wanted + OWNER_PROBES)]
-    await scene.client.cached(secrets, [HOARDER] * len(secrets))
-    await _push_out(scene, device_tokens)
+    secrets = [scenario.prompts.fresh(HOST_TOKENS + 1) for _ in range(wanted + OWNER_PROBES)]
+    await scenario.client.cached(secrets, [HOARDER] * len(secrets))
+    await _push_out(scenario, device_tokens)
     probes = Probes()
-    cold: Sequence[Prompt] = [scene.prompts.fresh(HOST_TOKENS + 1) for _ in range(wanted)]
-    for kind, guess in scene.shuffled(secrets[:wanted], cold):
-        probes.add(kind, await scene.client.ask(guess, ATTACKER))
-        scene.step()
-    owner = sum([(await scene.client.ask(each, HOARDER)).from_host for each in secrets[wanted:]])
+    cold: Sequence[Prompt] = [scenario.prompts.fresh(HOST_TOKENS + 1) for _ in range(wanted)]
+    for kind, guess in scenario.shuffled(secrets[:wanted], cold):
+        probes.add(kind, await scenario.client.ask(guess, ATTACKER))
+        scenario.step()
+    owner = sum([(await scenario.client.ask(each, HOARDER)).from_host for each in secrets[wanted:]])
     return HostTier(probes, sum(answer.from_host for answer in probes.hot), owner)
 
 
-async def _push_out(scene: Scene, device_tokens: int) -> None:
+async def _push_out(scenario: Scenario, device_tokens: int) -> None:
     """Fill the device with others' prompts: of many users, each of whom has less than the victim,
     so that also a cache that evicts by share evicts the victim first."""
-    prompts = [scene.prompts.fresh(HOST_TOKENS) for _ in range(device_tokens // HOST_TOKENS)]
+    prompts = [scenario.prompts.fresh(HOST_TOKENS) for _ in range(device_tokens // HOST_TOKENS)]
     for start in range(0, len(prompts), 16):
         group = prompts[start : start + 16]
-        await scene.client.cached(group, [f"passer-{start + n}" for n in range(len(group))])
-        scene.step()
+        await scenario.client.cached(group, [f"passer-{start + n}" for n in range(len(group))])
+        scenario.step()

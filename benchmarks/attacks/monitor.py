@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from serving.separation import Separation
 
 from attacks.membership import Probes
-from attacks.scene import ATTACKER, VICTIMS, Scene
+from attacks.scenario import ATTACKER, VICTIMS, Scenario
 
 # By default it takes some 500 to 750 hits while the window still knows the prompt's first users
 # (``benchmarks/monitor.py`` measures that without a server): too many for every run.
@@ -32,16 +32,16 @@ class Window:
     by_count: Separation
 
 
-async def watch(scene: Scene) -> list[Window]:
-    target = scene.prompts.fresh(TOKENS + 1)
+async def watch(scenario: Scenario) -> list[Window]:
+    target = scenario.prompts.fresh(TOKENS + 1)
     for victim in VICTIMS[:3]:
-        await scene.client.cached([target], [victim])
+        await scenario.client.cached([target], [victim])
     windows = []
-    for number in range(1, scene.effort.windows + 1):
+    for number in range(1, scenario.effort.windows + 1):
         probes = Probes()
-        cold = [scene.prompts.fresh(TOKENS + 1) for _ in range(COLD_PROBES)]
-        for kind, guess in scene.shuffled([target] * HOT_PROBES, cold):
-            probes.add(kind, await scene.client.ask(guess, ATTACKER, cache_scope="none"))
+        cold = [scenario.prompts.fresh(TOKENS + 1) for _ in range(COLD_PROBES)]
+        for kind, guess in scenario.shuffled([target] * HOT_PROBES, cold):
+            probes.add(kind, await scenario.client.ask(guess, ATTACKER, cache_scope="none"))
         windows.append(Window(number * HOT_PROBES, probes.by_time(), probes.by_count()))
-        scene.step()
+        scenario.step()
     return windows

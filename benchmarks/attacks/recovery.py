@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from serving.separation import Separation, separation
 
 from attacks.queueing import by_order
-from attacks.scene import ATTACKER, VICTIMS, Scene
+from attacks.scenario import ATTACKER, VICTIMS, Scenario
 
 TEMPLATE = 48  # tokens
 
@@ -78,16 +78,16 @@ class Recovery:
             (self.right if piece == right else self.wrong).append(score)
 
 
-Look = Callable[[Scene, list[int], list[Piece]], Awaitable[list[tuple[Piece, float]]]]
+Look = Callable[[Scenario, list[int], list[Piece]], Awaitable[list[tuple[Piece, float]]]]
 
 
 async def by_count(
-    scene: Scene, known: list[int], candidates: list[Piece]
+    scenario: Scenario, known: list[int], candidates: list[Piece]
 ) -> list[tuple[Piece, float]]:
     """``cached_tokens`` of each candidate; no further ones once one finds more than is known."""
     scores = []
     for piece in candidates:
-        answer = await scene.client.ask(_guess(scene, known, piece), ATTACKER)
+        answer = await scenario.client.ask(_guess(scenario, known, piece), ATTACKER)
         scores.append((piece, float(answer.cached)))
         if answer.cached >= len(known) + len(piece):
             break
@@ -95,65 +95,65 @@ async def by_count(
 
 
 async def by_time(
-    scene: Scene, known: list[int], candidates: list[Piece]
+    scenario: Scenario, known: list[int], candidates: list[Piece]
 ) -> list[tuple[Piece, float]]:
     """Time to the first token of each candidate, one after the other."""
     return [
-        (piece, -(await scene.client.ask(_guess(scene, known, piece), ATTACKER)).ttft)
+        (piece, -(await scenario.client.ask(_guess(scenario, known, piece), ATTACKER)).ttft)
         for piece in candidates
     ]
 
 
 async def by_place(
-    scene: Scene, known: list[int], candidates: list[Piece]
+    scenario: Scenario, known: list[int], candidates: list[Piece]
 ) -> list[tuple[Piece, float]]:
     """The order in which candidates come back that waited behind a long request."""
-    places = await by_order(scene, [_guess(scene, known, piece) for piece in candidates])
+    places = await by_order(scenario, [_guess(scenario, known, piece) for piece in candidates])
     return list(zip(candidates, places, strict=True))
 
 
-def _guess(scene: Scene, known: list[int], piece: Piece) -> list[int]:
+def _guess(scenario: Scenario, known: list[int], piece: Piece) -> list[int]:
     # The last token is always computed: a random one behind the guess, or it would be the guess.
-    return [*known, *piece, *scene.prompts.tail(1)]
+    return [*known, *piece, *scenario.prompts.tail(1)]
 
 
 LOOKS: dict[str, Look] = {"cached_tokens": by_count, "order": by_place, "ttft": by_time}
 
 
 async def recover(
-    scene: Scene, signal: str, *, piece_tokens: int = 1, choices: int = 10
+    scenario: Scenario, signal: str, *, piece_tokens: int = 1, choices: int = 10
 ) -> Recovery:
-    """Recover ``scene.effort.secrets`` secrets by one signal alone."""
+    """Recover ``scenario.effort.secrets`` secrets by one signal alone."""
     result = Recovery(signal, chance=1 / choices)
-    for number in range(scene.effort.secrets):
-        puzzle = make_puzzle(scene, piece_tokens, choices)
-        await scene.client.cached([puzzle.prompt], [VICTIMS[number % len(VICTIMS)]])
+    for number in range(scenario.effort.secrets):
+        puzzle = make_puzzle(scenario, piece_tokens, choices)
+        await scenario.client.cached([puzzle.prompt], [VICTIMS[number % len(VICTIMS)]])
         # The attacker's own copy of the template: else the first candidate alone pays for it.
-        await scene.client.cached([[*puzzle.template, *scene.prompts.tail(1)]], [ATTACKER])
+        await scenario.client.cached([[*puzzle.template, *scenario.prompts.tail(1)]], [ATTACKER])
         result.requests += 1
-        await _solve(scene, puzzle, result)
+        await _solve(scenario, puzzle, result)
     return result
 
 
-def make_puzzle(scene: Scene, piece_tokens: int, choices: int) -> Puzzle:
-    candidates = [tuple(scene.prompts.tail(piece_tokens)) for _ in range(choices)]
-    secret = [scene.prompts.random.choice(candidates) for _ in range(scene.effort.symbols)]
-    return Puzzle(scene.prompts.fresh(TEMPLATE), candidates, secret)
+def make_puzzle(scenario: Scenario, piece_tokens: int, choices: int) -> Puzzle:
+    candidates = [tuple(scenario.prompts.tail(piece_tokens)) for _ in range(choices)]
+    secret = [scenario.prompts.random.choice(candidates) for _ in range(scenario.effort.symbols)]
+    return Puzzle(scenario.prompts.fresh(TEMPLATE), candidates, secret)
 
 
-async def _solve(scene: Scene, puzzle: Puzzle, result: Recovery) -> None:
+async def _solve(scenario: Scenario, puzzle: Puzzle, result: Recovery) -> None:
     """One secret, from its first piece to its last. Behind a mistake nothing can be learned, as
     an attacker would notice; it is told what was right, so that each place is a fair trial."""
     known = list(puzzle.template)
     found_before = result.found
     for right in puzzle.secret:
-        order = scene.prompts.random.sample(puzzle.candidates, len(puzzle.candidates))
-        scores = await LOOKS[result.signal](scene, known, order)
+        order = scenario.prompts.random.sample(puzzle.candidates, len(puzzle.candidates))
+        scores = await LOOKS[result.signal](scenario, known, order)
         result.requests += len(scores) + (result.signal == "order")
         best = max(score for _, score in scores)
-        guess = scene.prompts.random.choice([piece for piece, score in scores if score == best])
+        guess = scenario.prompts.random.choice([piece for piece, score in scores if score == best])
         result.note(scores, right, guess)
         known += right
-        scene.step()
+        scenario.step()
     result.secrets += 1
     result.whole += result.found - found_before == len(puzzle.secret)

@@ -10,9 +10,9 @@ from typing import Any
 
 from support.trees import start_group
 
+from eviction_policies.cache_of_policy import PolicyCache
 from eviction_policies.mixes import MIXES, Writer
 from eviction_policies.policies import POLICIES, UPSTREAM
-from eviction_policies.server import Server
 
 _group: list[tempfile.TemporaryDirectory[str]] = []
 
@@ -30,14 +30,14 @@ def play(name: str, policy: str, requests: int) -> dict[str, Any]:
     users of one kind together. Users who never asked again do not count."""
     start()
     mix = next(mix for mix in MIXES if mix.name == name)
-    server = Server(upstream=policy == UPSTREAM, order=POLICIES[policy], weights=mix.weights)
+    cache = PolicyCache(upstream=policy == UPSTREAM, order=POLICIES[policy], weights=mix.weights)
     found: Counter[str] = Counter()
     known: Counter[str] = Counter()
     kinds: dict[str, str] = {}
     seen: dict[str, set[int]] = {}
     device = 0
     for ask in islice(mix.asks(Writer()), requests):
-        hit = server.ask(ask.user, ask.prompt)
+        hit = cache.ask(ask.user, ask.prompt)
         device += hit.device
         before = seen.setdefault(ask.user, set())
         kinds[ask.user] = ask.kind
@@ -45,7 +45,7 @@ def play(name: str, policy: str, requests: int) -> dict[str, Any]:
         known[ask.user] += sum(token in before for token in ask.prompt[:-1])
         before.update(ask.prompt)
     if policy != UPSTREAM:
-        server.cache.sanity_check()
+        cache.cache.sanity_check()
     parts = {user: found[user] / known[user] for user in known if known[user]}
     by_kind = {
         kind: _part(found, known, [user for user in parts if kinds[user] == kind])

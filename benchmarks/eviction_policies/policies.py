@@ -7,11 +7,12 @@ what it costs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
 from sglang.srt.tenancy.cache.core.segments import Segments
+from sglang.srt.tenancy.cache.core.window import EpochCounter
 
 PROTECTED_PART = 0.8  # of a tier, in segmented LRU
 FLOOR = 1 / 8  # of a tier, for what is on probation
@@ -20,13 +21,22 @@ FLOOR = 1 / 8  # of a tier, for what is on probation
 class Policy:
     """The leaves of one tier, and what each owner holds there. ``choose`` says which one goes."""
 
-    def __init__(self, queued: int, tree: Any, evictable: Collection[Node], capacity: int):
+    def __init__(
+        self,
+        queued: int,
+        priority: Callable[[Node], Any],
+        evictable: Collection[Node],
+        capacity: int,
+        clock: EpochCounter,
+        weights: Mapping[str, float],
+        shares: object = None,
+    ):
         self.queued = queued
         self.evictable = evictable
         self.capacity = capacity
-        self.clock = tree.clock
-        self.weights = tree.weights
-        self.segments = Segments(tree.clock, tree.weights)
+        self.clock = clock
+        self.weights = weights
+        self.segments = Segments(clock, weights)
         self.sizes = self.segments.sizes
         self.quota = None
         self.waiting: dict[Node, None] = {}

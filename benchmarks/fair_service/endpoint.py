@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from serving.connection import Connection
+from serving.connection import Connection, Refused, events
 from typing_extensions import Self
 
 from fair_service.record import Ask, Served
 
-FLUSH_SECONDS = 60.0
 REFUSED = 429
 CUT = "cut"  # the error of a request that nobody waited for any longer
 
@@ -124,10 +122,9 @@ class Endpoint(Connection):
             url = f"{self.url}/v1/completions"
             async with self.http.post(url, json=body, headers=headers) as answer:
                 reply.status = answer.status
-                if answer.status != 200:
-                    reply.error = (await answer.text())[:300]
-                    return
                 await _read(answer, reply, started)
+        except Refused as refusal:
+            reply.error = refusal.detail
         except asyncio.CancelledError:
             reply.error = CUT
             raise
@@ -136,15 +133,7 @@ class Endpoint(Connection):
 
     async def flush(self) -> bool:
         """Empty the cache. False where the server has no such request (SGLang does)."""
-        deadline = time.monotonic() + FLUSH_SECONDS
-        while time.monotonic() < deadline:
-            headers = self.speech.headers("*")
-            async with self.http.post(f"{self.url}/flush_cache", headers=headers) as answer:
-                # 400 while requests that were given up are being cleaned up after.
-                if answer.status != 400:
-                    return answer.status == 200
-            await asyncio.sleep(0.05)
-        return False
+        return await self.flush_cache(self.speech.headers("*")) == 200
 
 
 async def _give_up(
@@ -164,9 +153,8 @@ async def _wait(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
 
 
 async def _read(answer: aiohttp.ClientResponse, reply: Reply, started: float) -> None:
-    async for line in answer.content:
-        if line.startswith(b"data: {"):
-            note(reply, json.loads(line[6:]), time.perf_counter() - started)
+    async for chunk in events(answer):
+        note(reply, chunk, time.perf_counter() - started)
     if not reply.error:
         if reply.served.first_token < 0:
             reply.error = "the answer was empty"

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from caches.pools import Pools
 
 from fair_service.device import Device
-from fair_service.pools import Pools
 from fair_service.record import Ask, Served
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_LENGTH, Req
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
@@ -26,9 +26,9 @@ from sglang.srt.mem_cache.common import evict_from_tree_cache
 from sglang.srt.mem_cache.radix_cache import RadixCache
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
-from sglang.srt.tenancy.cache.radix import TenantRadixCache
+from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.namespace import adopt
-from sglang.srt.tenancy.schedule.factory import policy_class, turns
+from sglang.srt.tenancy.schedule.factory import policy_class, requests_to_try
 from sglang.srt.tenancy.schedule.preemption import next_prefill
 from sglang.srt.tenancy.schedule.service_tracker import Prices
 from sglang.srt.tenancy.user_id import account_name
@@ -168,7 +168,7 @@ class Engine:
         if begun is not None:
             begun.init_next_round_input()
             self.chunked_req = adder.add_chunked_req(begun)
-        for req in turns(self.policy, self.waiting_queue, adder):
+        for req in requests_to_try(self.policy, self.waiting_queue, adder):
             if len(adder.can_run_list) >= free or running_batch.batch_is_full:
                 running_batch.batch_is_full = True
                 break
@@ -262,7 +262,7 @@ class Engine:
     def _processed(self) -> None:
         """A step's results were looked at, as the scheduler tells the cache."""
         if isinstance(self.cache, TenantRadixCache):
-            self.cache.device_frees.advance()
+            self.cache.core.device_frees.advance()
 
     def _room_for(self, tokens: int) -> bool:
         evict_from_tree_cache(self.cache, tokens)

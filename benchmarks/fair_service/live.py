@@ -99,13 +99,3 @@ def _throughput(served: Sequence[Served]) -> float:
     end = last_arrival(served)
     tokens = service_at(served, Prices(computed=1.0, cached=1.0, output=1.0), [end])
     return float(tokens[0]) / end if end > 0 else 0.0
-
-
-def about(scenario: Scenario) -> dict[str, Any]:
-    return {
-        "about": scenario.about,
-        "users": len(scenario.users),
-        "requests": len(scenario.asks),
-        "victim": scenario.victim,
-        "backlogged": sorted(scenario.backlogged),
-    }

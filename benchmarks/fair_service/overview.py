@@ -6,14 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from report.figure import drawn, grid, plain_numbers, shifts
 
-from fair_service.palette import COLOURS, ON_UPSTREAMS_CACHE, PLACES, colours, plain_numbers
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from fair_service.palette import COLOURS, ON_UPSTREAMS_CACHE, PLACES, colours
 
 Value = Callable[[Mapping[str, Any]], float | None]
 
@@ -40,20 +37,17 @@ CHARTS: Sequence[tuple[str, str, Value]] = (
 
 def draw_overview(report: Mapping[str, Any], path: Path) -> None:
     places = [place for place in PLACES if place in report]
-    figure, axes = plt.subplots(
-        len(places), 3, figsize=(19, 4.3 * len(places)), layout="constrained", squeeze=False
-    )
-    shown: dict[str, Any] = {}
-    for row, place in zip(axes, places, strict=True):
-        scenarios = report[place]["scenarios"]
-        for axis, (title, scale, value) in zip(row, CHARTS, strict=True):
-            shown |= _bars(axis, scenarios, value, scale)
-            axis.set_title(f"{title}\n{PLACES[place]}", fontsize=10)
-        row[0].axhline(1, color="#222222", lw=1, ls=":")
-    figure.suptitle("Who gets served when users compete", fontsize=15)
-    _legend(figure, shown)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    look: dict[str, Any] = {"title_size": 15, "dpi": 100, "squeeze": False}
+    size, title = (19, 4.3 * len(places)), "Who gets served when users compete"
+    with drawn(path, len(places), 3, size=size, title=title, **look) as (figure, axes):
+        shown: dict[str, Any] = {}
+        for row, place in zip(axes, places, strict=True):
+            scenarios = report[place]["scenarios"]
+            for axis, (title_of_it, scale, value) in zip(row, CHARTS, strict=True):
+                shown |= _bars(axis, scenarios, value, scale)
+                axis.set_title(f"{title_of_it}\n{PLACES[place]}", fontsize=10)
+            row[0].axhline(1, color="#222222", lw=1, ls=":")
+        _legend(figure, shown)
 
 
 def _legend(figure: Figure, shown: Mapping[str, Any]) -> None:
@@ -81,13 +75,13 @@ def _bars(axis: Axes, scenarios: Mapping[str, Any], value: Value, scale: str) ->
     width = 0.84 / max(1, len(policies))
     if scale == "log":
         axis.set_yscale("log")
-        plain_numbers(axis.yaxis)
-    for number, policy in enumerate(policies):
+        plain_numbers(axis.yaxis, numticks=12)
+    for shift, policy in zip(shifts(len(policies)), policies, strict=True):
         for place, scenario in enumerate(known.values()):
             if policy not in scenario["policies"]:
                 continue
             height = value(scenario["policies"][policy])
-            at = place + (number - (len(policies) - 1) / 2) * width
+            at = place + shift
             if height is None:
                 axis.plot(
                     [at], [0.97], "x", color=palette[policy], transform=axis.get_xaxis_transform()
@@ -95,5 +89,5 @@ def _bars(axis: Axes, scenarios: Mapping[str, Any], value: Value, scale: str) ->
             else:
                 drawn[policy] = axis.bar([at], [height], width, color=palette[policy])
     axis.set_xticks(range(len(known)), [name.replace(" ", "\n", 1) for name in known], fontsize=8)
-    axis.grid(True, axis="y", alpha=0.3)
+    grid(axis, "y")
     return drawn

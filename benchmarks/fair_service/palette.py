@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
 PLACES = {"live": "live, wall-clock", "replay": "replay, modelled device"}
 COLOURS = {
     "fcfs": "#c0392b",
@@ -25,10 +22,3 @@ OTHERS = ("#7d4fa0", "#5d6d7e", "#b03a7e", "#148f8f")  # servers measured by --u
 def colours(policies: Sequence[str]) -> dict[str, str]:
     strange = [policy for policy in policies if policy not in COLOURS]
     return COLOURS | {p: OTHERS[n % len(OTHERS)] for n, p in enumerate(strange)}
-
-
-def plain_numbers(axis: Axis) -> None:
-    """On a logarithmic axis: 0.1, 0.2, 0.5, 1 in place of powers."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -60,3 +61,13 @@ class Scenario:
     @property
     def users(self) -> list[str]:
         return sorted({ask.user for ask in self.asks})
+
+    def described(self) -> dict[str, Any]:
+        """As the results file has it, but for its figures."""
+        return {
+            "about": self.about,
+            "users": len(self.users),
+            "requests": len(self.asks),
+            "victim": self.victim,
+            "backlogged": sorted(self.backlogged),
+        }

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from fair_service.crowd import crowd
 from fair_service.curves import curves
 from fair_service.device import A10G, A10G_8B, Device
 from fair_service.engine import Engine
 from fair_service.gap import Gaps
+from fair_service.many_users import many_users
 from fair_service.measures import SHOWN, Inside, measure
 from fair_service.record import Scale, Scenario, Served
 from fair_service.scenarios import SCENARIOS, Writer
-from fair_service.service import Prices, by_user
+from fair_service.service import Prices
 from fair_service.suites import WRITTEN, suite
 from fair_service.workers import Workers
 
@@ -35,7 +35,7 @@ SEED = 1
 SECONDS, PROMPT, ANSWER = 300.0, 2048, 256  # of a scenario; tokens of a usual request
 # Times as long: the 99th percentile of few requests says little.
 LONGER = {"noisy neighbour": 5}
-CROWD = 2_000  # users
+MANY_USERS = 2_000  # users
 WARMED_UP = 120  # usual requests at once, to find the capacity
 # The suites come from a server without a prefix cache.
 SUITE_PRICES = Prices(cached=1.0)
@@ -143,7 +143,7 @@ def replay_all(
     chosen = {name: scenario_of(name, scale) for name in scenarios or SCENARIOS}
     with Workers(progress) as workers:
         # What takes longest begins first.
-        many = _started(workers, crowd(CROWD, SEED), quick, Device())
+        many = _started(workers, many_users(MANY_USERS, SEED), quick, Device())
         alone = {
             name: workers.start(f"{name}, alone", played_alone, scenario)
             for name, scenario in chosen.items()
@@ -178,7 +178,7 @@ class _Started:
 
     def result(self) -> dict[str, Any]:
         found = {name: future.result() for name, future in self.figures.items()}
-        return {**_about(self.scenario), "policies": found}
+        return {**self.scenario.described(), "policies": found}
 
 
 def _started(
@@ -194,13 +194,3 @@ def _started(
         return workers.start(what, figures, scenario, run, device, prices=prices, alone=alone)
 
     return _Started(scenario, {run.name: start(run) for run in runs})
-
-
-def _about(scenario: Scenario) -> dict[str, Any]:
-    return {
-        "about": scenario.about,
-        "users": len(by_user([Served(ask) for ask in scenario.asks])),
-        "requests": len(scenario.asks),
-        "victim": scenario.victim,
-        "backlogged": sorted(scenario.backlogged),
-    }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe_monitor.cache import Pair, Sight, Watched
+from probe_monitor.watched_cache import Pair, Sight, Watched
 from sglang.srt.tenancy.cache.core.node import Node, walk
 
 

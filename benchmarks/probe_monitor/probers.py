@@ -1,4 +1,4 @@
-"""Accounts in one hand that ask for one public prompt again and again."""
+"""Colluding accounts that ask for one public prompt again and again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from itertools import count, islice
 import numpy as np
 from workloads.request import Zipf
 
-from probe_monitor.cache import EPOCH, OFF, Pair, Server
 from probe_monitor.history import History, history_of
 from probe_monitor.traffic import HEADER, SEED
+from probe_monitor.watched_cache import EPOCH, OFF, Pair, Server
 
 ACCOUNTS = (1, 2, 3, 5, 8)
 PROBES = 2 * EPOCH  # after so many, of half of all requests or more, windows repeat themselves
@@ -21,7 +21,7 @@ REAL_USERS = 200
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scenario:
     """``others``: the share of other users' requests that use the probed prompt. They send one
     request for each probe; None: they have gone, the window is empty, and only probes come."""
 
@@ -29,17 +29,17 @@ class Scene:
     others: float | None
 
 
-ALONE = Scene("alone on the server", None)
-RARE = Scene("prompt rarely used (1 in 50)", 0.02)
-POPULAR = Scene("popular prompt (1 in 3)", 1 / 3)
-SCENES = (ALONE, RARE, POPULAR)
+ALONE = Scenario("alone on the server", None)
+RARE = Scenario("prompt rarely used (1 in 50)", 0.02)
+POPULAR = Scenario("popular prompt (1 in 3)", 1 / 3)
+SCENARIOS = (ALONE, RARE, POPULAR)
 
 
 @dataclass(frozen=True)
 class Attack:
     """``probes``: requests admitted when each probe had been served."""
 
-    scene: Scene
+    scenario: Scenario
     accounts: int
     history: History
     probes: list[int]
@@ -50,22 +50,22 @@ class Attack:
         return None if end is None else int(np.searchsorted(self.probes, end, side="right"))
 
 
-def attack(scene: Scene, accounts: int, probes: int = PROBES) -> Attack:
+def attack(scenario: Scenario, accounts: int, probes: int = PROBES) -> Attack:
     """An attack that nobody ends, for ``Attack.probes_until_demotion`` of any thresholds."""
     server = Server(OFF)
-    moments = list(islice(probing(server, scene, accounts), probes))
-    return Attack(scene, accounts, _target(server), moments)
+    moments = list(islice(probing(server, scenario, accounts), probes))
+    return Attack(scenario, accounts, _target(server), moments)
 
 
-def probing(server: Server, scene: Scene, accounts: int) -> Iterator[int]:
+def probing(server: Server, scenario: Scenario, accounts: int) -> Iterator[int]:
     """Probe without end. Yields the requests admitted so far, after each probe."""
-    others = _others(scene)
+    others = _others(scenario)
     _make_public(server)
-    if scene.others is None:
+    if scenario.others is None:
         for _ in range(2 * server.options.tenant_epoch_requests):
             server.ask(*next(others))
     for number in count():
-        if scene.others is not None:
+        if scenario.others is not None:
             server.ask(*next(others))
         account = number % accounts
         server.ask(f"prober-{account}", (*TARGET, 200 + account))
@@ -77,11 +77,11 @@ def _make_public(server: Server) -> None:
         server.ask(f"first-{number}", (*TARGET, 300 + number))
 
 
-def _others(scene: Scene) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _others(scenario: Scenario) -> Iterator[tuple[str, tuple[int, ...]]]:
     rng = random.Random(SEED)
     users = Zipf(REAL_USERS, 1.0, rng)
     for number in count(1_000):
-        uses = rng.random() < (scene.others or 0.0)
+        uses = rng.random() < (scenario.others or 0.0)
         yield f"user-{users.draw()}", (*(TARGET if uses else HEADER), number)
 
 

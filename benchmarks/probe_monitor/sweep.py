@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from probe_monitor.cache import DEFAULT, EPOCH, OFF, PLENTY, Pair, Server
 from probe_monitor.history import History, prefixes
-from probe_monitor.probers import ACCOUNTS, SCENES, attack
+from probe_monitor.probers import ACCOUNTS, SCENARIOS, attack
 from probe_monitor.traffic import (
-    CROWDS,
+    LARGE_POPULATIONS,
     NAMES,
     TEAMS,
     Asked,
@@ -18,6 +17,7 @@ from probe_monitor.traffic import (
     night,
     ordinary,
 )
+from probe_monitor.watched_cache import DEFAULT, EPOCH, OFF, PLENTY, Pair, Server
 
 THRESHOLDS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.008, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MIN_HITS = (16, 64, 128, 256, 512, 1_024)
@@ -54,7 +54,7 @@ def demoted(shared: Sequence[History], pairs: Sequence[Pair]) -> list[int]:
 def ordinary_users(step: Step) -> list[dict[str, Any]]:
     """For each population: shared prefixes, and how many of them each of ``PAIRS`` demotes."""
     rows = []
-    for users, zipf in (*TEAMS, *CROWDS):
+    for users, zipf in (*TEAMS, *LARGE_POPULATIONS):
         shared: list[History] = []
         for name in NAMES:
             shared += watched(ordinary(name, users, zipf, REQUESTS))
@@ -76,13 +76,13 @@ def _row(name: str, shared: Sequence[History]) -> dict[str, Any]:
 
 
 def probers(step: Step) -> list[dict[str, Any]]:
-    """For each scene and number of accounts: probes until each of ``PAIRS`` demotes."""
+    """For each scenario and number of accounts: probes until each of ``PAIRS`` demotes."""
     rows = []
-    for scene in SCENES:
+    for scenario in SCENARIOS:
         for accounts in ACCOUNTS:
-            seen = attack(scene, accounts)
+            seen = attack(scenario, accounts)
             until = [seen.probes_until_demotion(pair) for pair in PAIRS]
-            rows.append({"scene": scene.name, "accounts": accounts, "probes": until})
+            rows.append({"scene": scenario.name, "accounts": accounts, "probes": until})
             step()
     return rows
 
@@ -134,9 +134,9 @@ def epochs(step: Step, users: int = 10) -> list[dict[str, Any]]:
 
 
 STEPS = (
-    (len(TEAMS) + len(CROWDS)) * len(NAMES)
+    (len(TEAMS) + len(LARGE_POPULATIONS)) * len(NAMES)
     + 1
-    + len(SCENES) * len(ACCOUNTS)
+    + len(SCENARIOS) * len(ACCOUNTS)
     + 2 * len(COSTS)
     + len(EPOCHS)
 )

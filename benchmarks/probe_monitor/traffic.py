@@ -16,7 +16,7 @@ SCALE = 0.1  # of the prompts' lengths: what counts is hits and users
 NAMES = tuple(WORKLOADS)
 # Users, and the exponent of the Zipf law by which they ask: with 1.4 few of them ask most.
 TEAMS = tuple((users, 1.4) for users in (3, 5, 10, 20))
-CROWDS = tuple((users, zipf) for users in (50, 200, 2_000) for zipf in (1.0, 1.4))
+LARGE_POPULATIONS = tuple((users, zipf) for users in (50, 200, 2_000) for zipf in (1.0, 1.4))
 JOBS = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768)  # requests
 
 _OF_JOBS = 1_000_000  # token numbers that no other prompt has

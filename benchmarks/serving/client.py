@@ -11,21 +11,12 @@ from typing import Any
 
 import aiohttp
 
-from serving.connection import Connection
+from serving.connection import Connection, Refused
 
 Prompt = Sequence[int] | str
 
 REQUEST_SECONDS = 300.0
-FLUSH_SECONDS = 60.0
 VERDICT_SECONDS = 60.0
-
-
-class Refused(RuntimeError):
-    """The server answered with an error; ``status`` is its HTTP code."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(f"the server answered {status}: {detail[:300]}")
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -105,21 +96,24 @@ class Client(Connection):
         return int(details.get("cached_tokens") or 0)
 
     async def flush(self) -> None:
-        """Empty the cache on all tiers. Raises Refused where the server stays busy."""
-        deadline = time.monotonic() + FLUSH_SECONDS
-        while True:
-            async with self.http.post(f"{self.url}/flush_cache", headers=self._admin) as response:
-                if response.status == 200:
-                    return
-                # Refused while the last request is being cleaned up after.
-                if response.status != 400 or time.monotonic() > deadline:
-                    raise Refused(response.status, await response.text())
-            await asyncio.sleep(0.05)
+        """Empty the cache. Raises Refused where the server stays busy."""
+        status = await self.flush_cache(self._admin)
+        if status != 200:
+            raise Refused(status, "the cache was not emptied")
 
     async def tenant_stats(self) -> dict[str, Any] | None:
         """What operators see of owners and promotions; None from a server that has no such."""
         async with self.http.get(f"{self.url}/tenant/stats", headers=self._admin) as response:
             return dict(await response.json()) if response.status == 200 else None
+
+    async def detector(self) -> dict[str, Any] | None:
+        """What the detector is and has done; None where there is none. Raises Refused."""
+        url = f"{self.url}/tenant/detector"
+        async with self.http.get(url, headers=self._admin) as response:
+            if response.status != 200:
+                raise Refused(response.status, await response.text())
+            found: dict[str, Any] | None = (await response.json())["detector"]
+            return found
 
     async def verdicts_are_in(self) -> None:
         """Wait until the server's detector, if it has one, has judged all that was sent.
@@ -127,15 +121,7 @@ class Client(Connection):
         Raises Refused without the admin key, TimeoutError where it does not come to an end.
         """
         deadline = time.monotonic() + VERDICT_SECONDS
-        while True:
-            async with self.http.get(
-                f"{self.url}/tenant/detector", headers=self._admin
-            ) as response:
-                if response.status != 200:
-                    raise Refused(response.status, await response.text())
-                stats = (await response.json())["detector"]
-            if stats is None or _all_judged(stats["counts"]):
-                return
+        while (stats := await self.detector()) and not _all_judged(stats["counts"]):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the detector is still at work: {stats['counts']}")
             await asyncio.sleep(0.02)

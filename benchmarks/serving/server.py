@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from threading import Lock
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import demo_model
-from server_process import ServerProcess
+import server_process
 
 VOCABULARY = 16_384  # so many that each prompt can begin with a token of its own
 START_SECONDS = 300.0
@@ -88,10 +87,6 @@ class Model:
         return [*flags, "--json-model-override-args", override, "--random-seed", "0"]
 
 
-class ServerFailed(RuntimeError):
-    """The server did not come up; the message ends with the end of its log."""
-
-
 @contextmanager
 def running(
     model: Model, mode: Mode, settings: Sequence[str] = (), *, threads: int | None = 1
@@ -102,20 +97,7 @@ def running(
     client, and what is measured depends less on what else the machine does. None: as the
     server chooses. Raises ServerFailed.
     """
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        log = Path(folder) / "log"
-        env = {"TMPDIR": folder}
-        if threads is not None:
-            env["OMP_NUM_THREADS"] = str(threads)
-        flags = [*model.flags(), "--enable-cache-report", *settings, *mode.flags]
-        with log.open("wb") as output:
-            process = ServerProcess(flags, output=output.fileno(), env=env)
-        try:
-            try:
-                process.wait_until_ready(START_SECONDS)
-            except (RuntimeError, TimeoutError) as problem:
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-40:])
-                raise ServerFailed(f"{mode.name}: {problem}\n{tail}") from problem
-            yield process.url
-        finally:
-            process.stop()
+    env = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    flags = [*model.flags(), "--enable-cache-report", *settings, *mode.flags]
+    with server_process.running(flags, env, seconds=START_SECONDS) as (process, _):
+        yield process.url

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from serving.client import Client
-from workloads.replay import Pass
 from workloads.request import Request
+from workloads.send import Pass
 
 EVERY = 0.25  # seconds
 

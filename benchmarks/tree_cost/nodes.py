@@ -6,7 +6,6 @@ import gc
 import tracemalloc
 from typing import Any
 
-from tree_cost.requests import request, serve
 from tree_cost.subjects import Kind, Subject
 from tree_cost.traces import Shape, Turn, leaf, talks
 
@@ -47,7 +46,7 @@ def nodes_per_talk(kind: Kind, number: int) -> dict[str, float]:
         context=2 * max(len(turn.tokens) for turn in final),
     )
     for turn in turns:
-        serve(subject, request(subject, turn), turn.answer)
+        subject.serve(subject.request(turn), turn.answer)
     left = count_nodes(subject)
     for turn in final:
         _expect_all(subject, turn)

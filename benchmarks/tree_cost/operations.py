@@ -11,7 +11,6 @@ from functools import partial
 import torch
 
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams, InsertParams, MatchPrefixParams
-from tree_cost.requests import request, serve
 from tree_cost.subjects import Subject
 from tree_cost.timing import Times, seconds_each, take_turns
 from tree_cost.traces import LEAF, LONG, SEED, SYSTEM, Prompt, Turn, leaf, long_prompt, mixed
@@ -153,9 +152,9 @@ def _requests(subjects: Mapping[str, Subject], effort: Effort) -> Times:
 
 def _request(turns: list[Turn], subject: Subject, batch: int) -> float:
     turn = turns[batch]
-    req = request(subject, turn)
+    req = subject.request(turn)
     start = time.perf_counter()
-    serve(subject, req, turn.answer)
+    subject.serve(req, turn.answer)
     return time.perf_counter() - start
 
 

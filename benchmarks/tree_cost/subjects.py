@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from caches import one_request
 from support.trees import Tree
 from tqdm import tqdm
 
+from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams, InsertParams
 from sglang.srt.tenancy.flags import FIELDS
-from tree_cost.traces import LEAF, LONG, SEED, SYSTEM, Prompt, Shape, leaf
+from tree_cost.traces import LEAF, LONG, SEED, SYSTEM, Prompt, Shape, Turn, leaf
 
 _SLACK = 32 * LONG  # tokens of each pool that the filled tree leaves free
 # Nobody's word is asked for what becomes public: promotion and merging are to be paid for.
@@ -112,6 +114,15 @@ class Subject:
     def match(self, prompt: Prompt) -> int:
         """Tokens of the prompt that are on the device."""
         return self.tree.match(prompt.tokens, self.kind.owner(prompt.user))[0]
+
+    def request(self, turn: Turn) -> Req:
+        return one_request.request(self.tree, f"u{turn.user}", turn.tokens)
+
+    def serve(self, req: Req, answer: list[int]) -> int:
+        """Serve a request. Returns the tokens it found."""
+        found = sum(one_request.serve(self.tree, req, answer))
+        self.cached_tokens += found
+        return found
 
     def trim(self) -> None:
         """Evict, all at once, about as many leaves as the tree has grown beyond its shape."""

@@ -30,11 +30,11 @@ from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
+from sglang.srt.tenancy.cache.adapters.hiradix.hiradix import TenantHiRadixCache
+from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.cache.core.node import Node, walk
 from sglang.srt.tenancy.cache.core.quota import CacheShares
-from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
-from sglang.srt.tenancy.cache.radix import TenantRadixCache
-from sglang.srt.tenancy.namespace import Namespace, adopt, namespace
+from sglang.srt.tenancy.namespace import Namespace, adopt
 from support.storage import Storage
 from support.transfers import Streams
 
@@ -198,7 +198,7 @@ class Engine:
         self.tasks: list[Task] = []
         self.launched: list[Batch] = []  # the results of none of them were looked at
         if setting.ours:
-            self.cache.device_frees.synchronize = self.complete
+            self.cache.core.device_frees.synchronize = self.complete
         self.loaded = 0  # tokens that came back from the host
         self._requests = 0
 
@@ -356,7 +356,7 @@ class Engine:
 
     def processed(self) -> None:
         """The scheduler has looked at a batch's results."""
-        self.cache.device_frees.advance()
+        self.cache.core.device_frees.advance()
 
     def complete(self) -> None:
         """Wait for all that was launched."""
@@ -383,7 +383,7 @@ class Engine:
     def _processed(self) -> None:
         """Without overlap every step is a batch whose results are looked at when it is done."""
         if self.setting.ours and not self.setting.overlap:
-            self.cache.device_frees.advance()
+            self.cache.core.device_frees.advance()
 
     def _extend(self, task: Task) -> None:
         req = task.req
@@ -478,7 +478,7 @@ class Engine:
             self.storage.land(10_000, 10_000)
             self.land(10_000, 10_000)
         self.cache.reset()
-        self.cache.device_frees.synchronize = self.complete
+        self.cache.core.device_frees.synchronize = self.complete
         if self.storage is not None:
             self.storage.join()
         self.rows.clear()
@@ -499,20 +499,20 @@ class Engine:
             if self.storage is not None:
                 self.storage.land(10_000, 10_000)
         self.land(10_000, 10_000)
-        self.cache.device_frees.flush_idle()
+        self.cache.core.device_frees.flush_idle()
         self.check()
         self.evict(10**6)
         self.evict_host(10**6)
         self.check()
         assert self.allocator.available_size() == self.setting.device_tokens
-        assert self.cache.device_order.sizes == {}
+        assert self.cache.core.device.order.sizes == {}
         assert self.cache.evictable_size() == self.cache.protected_size() == 0
-        assert not self.cache.logically_freed_tokens()
+        assert not self.cache.core.tree.logical.tokens()
         assert not self.cache.root_node.children
         if self.setting.host:
             host = self.cache.cache_controller.mem_pool_host
             assert host.available_size() == host.size
-            assert self.cache.host_order.sizes == {}
+            assert self.cache.core.host.order.sizes == {}
             assert not self.cache.ongoing_write_through
             assert not self.cache.ongoing_load_back
 
@@ -520,12 +520,13 @@ class Engine:
         self, user: str, plain: str | None, tokens: array[int], harmless: int, sensitive: int | None
     ) -> None:
         """A verdict arrives on the scheduler's channel."""
-        self.cache.judge(RadixKey(tokens, namespace(user, plain)), harmless, sensitive)
+        self.cache.apply_scan_result(RadixKey(tokens, Namespace(user, plain)), harmless, sensitive)
 
     def on_device(self, user: str, tokens: array[int], plain: str | None = None) -> int:
         """Tokens that the device holds for a user."""
-        key = RadixKey(tokens, namespace(user, plain))
-        return int(self.cache._visible(key, len(tokens) // self.page * self.page)[0])
+        key = RadixKey(tokens, Namespace(user, plain))
+        core = self.cache.core
+        return int(core.visible_on_device(core.tree.walk_path(key, core.whole_pages(key)))[0])
 
     # Looking
 
@@ -617,10 +618,10 @@ class Engine:
         for node, _, _ in self._nodes():
             if node.value is not None:
                 places.append(node.value[::page] // page)
-        for node in self.cache._lingering:
+        for node in self.cache.core.tree.logical.freed:
             if node.value is not None:
                 places.append(node.value[::page] // page)
-        places += [slots[::page] // page for slots in self.cache.device_frees.slots()]
+        places += [slots[::page] // page for slots in self.cache.core.device_frees.slots()]
         own = 0
         for task in self.tasks:
             if task.running:
@@ -668,7 +669,7 @@ class Engine:
         pool = self.cache.cache_controller.mem_pool_host
         places = [pool.free_slots, *pool.release_slots]
         places += [node.host_value for node in walk(self.cache.root_node)]
-        places += self.cache.host_frees.slots()
+        places += self.cache.core.host_frees.slots()
         places += self._fetched_slots()
         held = [place for place in places if place is not None]
         assert are_all(held, 0, pool.size - 1), "a host slot in two places, or in none"

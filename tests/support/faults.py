@@ -32,7 +32,7 @@ def _traceback(setting: Setting, steps: list[Step], events: Events) -> str | Non
     events["loaded_tokens"] += play.engine.loaded
     events["evictions"] += play.evictions
     events["over_share"] += play.over_share
-    events.update(play.engine.cache.counts)
+    events.update(play.engine.cache.core.counts)
     return None
 
 

@@ -154,16 +154,17 @@ class Play:
         self._attach()
 
     def _watch_shares(self) -> None:
-        cache = self.engine.cache
-        count = cache.count
+        core = self.engine.cache.core
+        enforce = core.quota.enforce
 
-        def watched(event: str, times: int = 1) -> None:
-            if event == "tokens_over_share":
-                self.evictions += 1
-                self.over_share += times
-            count(event, times)
+        def watched() -> None:
+            before = core.counts["tokens_over_share"]
+            enforce()
+            taken = core.counts["tokens_over_share"] - before
+            self.evictions += taken > 0
+            self.over_share += taken
 
-        cache.count = watched
+        core.quota.enforce = watched
 
     def _watch(self, name: str) -> None:
         """The model must know when something may be missing."""
@@ -360,11 +361,11 @@ class Play:
     def _judge(
         self, user: str, plain: str | None, tokens: array[int], harmless: int, found: int | None
     ) -> None:
-        promotions = self.engine.cache.counts.get("promotions", 0)
+        promotions = self.engine.cache.core.counts.get("promotions", 0)
         on_device = self.engine.on_device(user, tokens, plain)
         self.engine.judge(user, plain, tokens, harmless, found)
         self.model.judge(user, plain, tokens, harmless, found)
-        if self.engine.cache.counts.get("promotions", 0) > promotions:
+        if self.engine.cache.core.counts.get("promotions", 0) > promotions:
             self.late += on_device < harmless // self.setting.page_size * self.setting.page_size
 
     def _launch(self) -> None:
@@ -486,7 +487,7 @@ class Play:
 
     def _follow_demotion(self, task: Task, tokens: array[int]) -> None:
         may, must = self.model.suspects(task.plain, tokens)
-        demotions = self.engine.cache.counts.get("demotions", 0)
+        demotions = self.engine.cache.core.counts.get("demotions", 0)
         demoted, self._demotions_seen = demotions > self._demotions_seen, demotions
         if not may:
             return
@@ -567,7 +568,7 @@ class Play:
         now = self.engine.pages()
         for top in tops:
             self.model.demoted(top, now, ban=False, evicted=self._evicted)
-        self._demotions_seen = self.engine.cache.counts.get("demotions", 0)
+        self._demotions_seen = self.engine.cache.core.counts.get("demotions", 0)
 
     def _erase(self, user: int, with_requests: int) -> None:
         """``with_requests``: as the scheduler does; without, the tree must cope with them."""
@@ -599,6 +600,7 @@ class Play:
         if not any(task.running for task in self.engine.tasks):
             self.engine.flush()
             self.model.flush()
+            self._watch_shares()
 
 
 def task_tokens(task: Task, before: Before) -> array[int]:

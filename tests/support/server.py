@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,14 +11,10 @@ from typing import Any
 import httpx
 import openai
 import psutil
+import server_process
 from server_process import ServerProcess
 
 REQUEST_SECONDS = 120.0
-LOG_TAIL_LINES = 60
-
-
-class ServerFailed(RuntimeError):
-    """The server did not come up; the message ends with the end of its log."""
 
 
 class Server:
@@ -45,28 +40,17 @@ class Server:
 
         Raises ServerFailed where it ends or takes too long.
         """
+        # A tiny model gains nothing from threads, and loses much where cores are shared.
+        env = {"OMP_NUM_THREADS": "1", **self._env}
         with contextlib.ExitStack() as starting:
-            folder = starting.enter_context(tempfile.TemporaryDirectory(prefix="server-"))
-            self._log = Path(folder) / "log"
-            # SGLang leaves its socket files behind: they go with the folder.
-            # A tiny model gains nothing from threads, and loses much where cores are shared.
-            env = {"TMPDIR": folder, "OMP_NUM_THREADS": "1", **self._env}
-            with self._log.open("wb") as log:
-                process = ServerProcess(self._flags, output=log.fileno(), env=env)
-            starting.callback(process.stop)
-            self._wait(process)
-            self._process = process
+            self._process, self._log = starting.enter_context(
+                server_process.running(self._flags, env, seconds=self._start_seconds)
+            )
             self._http = starting.enter_context(
-                httpx.Client(base_url=process.url, timeout=REQUEST_SECONDS)
+                httpx.Client(base_url=self._process.url, timeout=REQUEST_SECONDS)
             )
             self._exit = starting.pop_all()
         return self
-
-    def _wait(self, process: ServerProcess) -> None:
-        try:
-            process.wait_until_ready(self._start_seconds)
-        except (RuntimeError, TimeoutError) as problem:
-            raise ServerFailed(f"{problem}\n{self._log_tail()}") from problem
 
     def __exit__(
         self,
@@ -76,7 +60,7 @@ class Server:
     ) -> None:
         """Stop every process; show the end of the log where the test failed."""
         if error is not None:
-            print(self._log_tail())
+            print(server_process.log_tail(self._log))
         self._exit.close()
 
     @property
@@ -147,7 +131,3 @@ class Server:
     def rss(self) -> int:
         """Return the resident bytes of all processes together."""
         return sum(process.memory_info().rss for process in self.processes())
-
-    def _log_tail(self) -> str:
-        tail = "\n".join(self.log.splitlines()[-LOG_TAIL_LINES:])
-        return f"--- end of the server's log ---\n{tail}"

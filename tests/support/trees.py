@@ -26,9 +26,9 @@ from sglang.srt.mem_cache.hiradix_cache import HiRadixCache
 from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixKey, TreeNode
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
+from sglang.srt.tenancy.cache.adapters.hiradix.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.cache.core.quota import CacheShares
-from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 
 def _platform() -> Any:
@@ -112,7 +112,7 @@ class Tree:
 
     @staticmethod
     def key(tokens: Sequence[int], user: str | None) -> RadixKey:
-        return RadixKey(array("q", tokens), namespace(user, None) if user else None)
+        return RadixKey(array("q", tokens), Namespace(user, None) if user else None)
 
     def match(self, tokens: Sequence[int], user: str | None = None) -> tuple[int, int]:
         """Tokens found on the device, and behind them on the host."""
@@ -161,4 +161,4 @@ class Tree:
         self.cache.writing_check()
         self.cache.loading_check()
         if isinstance(self.cache, TenantHiRadixCache):
-            self.cache.device_frees.advance()
+            self.cache.core.device_frees.advance()

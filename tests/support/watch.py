@@ -74,14 +74,14 @@ class _Watcher:
         seen = {
             "waiting": len(scheduler.waiting_queue),
             "digest": cache.digest(),
-            "counts": cache.counts,
-            "device": sum(cache.device_order.sizes.values()),
-            "host": sum(cache.host_order.sizes.values()) if hasattr(cache, "host_order") else 0,
-            "deferred": cache.device_frees.tokens,
+            "counts": cache.core.counts,
+            "device": sum(cache.core.device.order.sizes.values()),
+            "host": sum(cache.core.host.order.sizes.values()) if cache.core.host else 0,
+            "deferred": cache.core.device_frees.tokens,
         }
         if seen != self.seen:
             cache.sanity_check()
-            self.seen = seen | {"counts": dict(cache.counts)}
+            self.seen = seen | {"counts": dict(cache.core.counts)}
             self._write(scheduler, {"step": self.steps} | seen)
 
     def batch(self, scheduler: Any, batch: Any, *_: Any) -> None:

@@ -9,12 +9,10 @@ was asked with pass or fail, and fails where something grows.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +20,28 @@ REPOSITORY = Path(__file__).parents[3]
 # Programs, not packages.
 sys.path += [str(REPOSITORY / folder) for folder in ("scripts", "benchmarks")]
 
+from report.program import leave, options_of  # noqa: E402
+from report.target import all_met, verdicts  # noqa: E402
+
+from support.one_off.growth_figure import draw  # noqa: E402
+from support.one_off.growth_targets import rows, targets  # noqa: E402
 from support.one_off.parts import SAMPLES, play_http, play_tree  # noqa: E402
-from support.one_off.picture import draw  # noqa: E402
-from support.one_off.targets import targets  # noqa: E402
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = options_of(__doc__)
     parser.add_argument("users", type=int, help="at least 10 for each of the samples")
     parser.add_argument("--served", type=int, default=24_000, help="users of the whole server")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
+    parser.set_defaults(out=REPOSITORY / "benchmarks" / "results")
     options = parser.parse_args()
     if options.users < 10 * SAMPLES:
         parser.error(f"users: {options.users} are too few; give {10 * SAMPLES} or more")
-    started = time.monotonic()
     results = _measure(options.users, options.served)
-    results["targets"] = targets(results)
-    for target in results["targets"]:
-        print(f"{'pass' if target['reached'] else 'FAIL'}  {target['what']}: {target['found']}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "one_off_users.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(results, options.out / "one_off_users.png")
-    print(f"{time.monotonic() - started:.0f} s; written to {options.out}/one_off_users.json, .png")
-    return 0 if all(target["reached"] for target in results["targets"]) else 1
+    judged = list(targets(results))
+    results["targets"] = rows(judged)
+    print(verdicts(judged))
+    leave("one_off_users", options.out, results, partial(draw, results))
+    return 0 if all_met(judged) else 1
 
 
 def _measure(users: int, served: int) -> dict[str, Any]:

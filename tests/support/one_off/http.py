@@ -60,7 +60,7 @@ class FrontEnd:
         name = f"resp_{self._number}"
         self.responses[name] = SimpleNamespace(status="completed", text=obj.text)
         self.scanner.judge([array("q", list(str(obj.text).encode()))])
-        middleware.settle(True, obj, {"prompt_tokens": CHUNK, "completion_tokens": 1})
+        middleware.charge_used_tokens(True, obj, {"prompt_tokens": CHUNK, "completion_tokens": 1})
         return {"id": name, "session": obj.session_params["id"]}
 
     async def come(self, users: int) -> None:

@@ -104,7 +104,7 @@ class Visitors:
         sensitive = self._rng.randrange(len(tokens)) if self._rng.random() < 0.2 else None
         harmless = len(tokens) if sensitive is None else sensitive
         key = RadixKey(tokens, Namespace(user, None))
-        self.engine.cache.judge(key, harmless, sensitive)
+        self.engine.cache.apply_scan_result(key, harmless, sensitive)
 
     def _publish(self, document: int) -> None:
         """Before it is read; withdrawn while it is."""
@@ -127,11 +127,11 @@ class Visitors:
 
     @staticmethod
     def _tables(cache: Any) -> Iterator[tuple[str, int]]:
-        yield "device_order", entries(cache.device_order)
-        yield "host_order", entries(cache.host_order)
+        yield "device_order", entries(cache.core.device.order)
+        yield "host_order", entries(cache.core.host.order)
         tables = (found for found in vars(cache).values() if isinstance(found, (dict, list, set)))
         yield "tables", sum(map(len, tables))
 
     def happened(self) -> dict[str, int]:
         """What the tree did for them."""
-        return dict(self.engine.cache.counts)
+        return dict(self.engine.cache.core.counts)

@@ -36,9 +36,9 @@ from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.limits import LIMIT_FIELDS, Limits
 from sglang.srt.tenancy.prefix_spec import (
     MAX_PREFIXES,
-    PrefixSource,
-    SourceError,
-    parse_source,
+    PrefixSpec,
+    PrefixSpecError,
+    parse_prefix_spec,
 )
 from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC, IdentityError, check_user_id
 
@@ -64,7 +64,7 @@ class TenantConfig:
     holders: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of key -> user or GATEWAY
     weights: Mapping[str, float] = field(default_factory=dict)
     require_key: bool = False
-    public_prefixes: tuple[PrefixSource, ...] = field(default=(), repr=False)
+    public_prefixes: tuple[PrefixSpec, ...] = field(default=(), repr=False)
     limits: Mapping[str, Limits] = field(default_factory=dict)
     default_limits: Limits = field(default_factory=Limits)
     cache_shares: CacheShares = field(default_factory=CacheShares)
@@ -149,18 +149,18 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
     )
 
 
-def _public_prefixes(data: dict[str, Any]) -> tuple[PrefixSource, ...]:
+def _public_prefixes(data: dict[str, Any]) -> tuple[PrefixSpec, ...]:
     tables = data.get("public_prefixes", [])
     if not (isinstance(tables, list) and all(isinstance(table, dict) for table in tables)):
         raise ConfigError("public_prefixes: write one [[public_prefixes]] table for each")
     if len(tables) > MAX_PREFIXES:
         raise ConfigError(f"public_prefixes: {len(tables)} of them; {MAX_PREFIXES} are the most")
-    sources: dict[str, PrefixSource] = {}
+    sources: dict[str, PrefixSpec] = {}
     for number, table in enumerate(tables):
         where = f"public_prefixes[{number}]"
         try:
-            source = parse_source(table)
-        except SourceError as error:
+            source = parse_prefix_spec(table)
+        except PrefixSpecError as error:
             raise ConfigError(f"{where}.{error}") from None
         if source.name is None:
             raise ConfigError(f"{where}.name: missing; reloads tell prefixes apart by their names")

@@ -8,6 +8,7 @@ joined key says how long its first part is, behind a mark that a lone key has no
 from __future__ import annotations
 
 _CLIENTS, _SERVERS = "\x1f", "\x1e"  # ASCII's unit and record separators
+OWNED = "\x1d"  # its group separator: begins the text of a ``Namespace``, and of nothing else
 
 
 def joined(first: str | None = None, second: str = "") -> str | None:
@@ -25,9 +26,10 @@ def qualified(name: str | None, key: str | None) -> str | None:
     """``key`` in the namespace of something of the server's that has a name, or of nothing.
 
     No key in the one is equal to a key in another: a client can send an adapter's id as
-    its salt, and ids of adapters named at start-up can be computed from name and path.
+    its salt, and ids of adapters named at start-up can be computed from name and path. Nor is
+    one equal to an owner's ``Namespace``, whatever the client sent.
     """
-    if name or (key or "").startswith(_SERVERS):
+    if name or (key or "").startswith((_SERVERS, OWNED)):
         return _framed(_SERVERS, name or "", key or "")
     return key
 

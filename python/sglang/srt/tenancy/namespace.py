@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from sglang.srt.tenancy.extra_keys import OWNED
 from sglang.srt.tenancy.user_id import digest, fresh_anonymous
 
 if TYPE_CHECKING:
@@ -13,16 +14,20 @@ if TYPE_CHECKING:
     from sglang.srt.tenancy.flags import TenantOptions
 
 
-class Namespace:
+class Namespace(str):
     """What ``RadixKey.extra_key`` holds for a private prefix.
 
     Upstream keeps keys of different ``extra_key`` apart in every tree it builds, the
     waiting queue's included, and hands it on through split, evict and load back. So an
     owner that is part of it cannot be forgotten on the way.
 
-    There is one object for an owner and an extra key (upstream's own: LoRA adapter, cache salt),
-    as long as a node or a request holds it: equal is the same. Nobody's name outlives what they
-    have.
+    A string, since some of upstream's trees take nothing else. Its text says where the owner
+    ends, behind a mark that no plain key begins with (``extra_keys.qualified``): texts are equal
+    only where owner and extra key (upstream's own: LoRA adapter, cache salt) are, also in a copy
+    that is a plain ``str``. The text has the owner's plain id: formatted, it shows a digest.
+
+    There is one object for an owner and an extra key, as long as a node or a request holds it.
+    Nobody's name outlives what they have.
     """
 
     __slots__ = ("__weakref__", "extra_key", "owner")
@@ -33,7 +38,7 @@ class Namespace:
     def __new__(cls, owner: str, extra_key: str | None) -> Namespace:
         found = _held.get((owner, extra_key))
         if found is None:
-            found = super().__new__(cls)
+            found = super().__new__(cls, _text(owner, extra_key))
             object.__setattr__(found, "owner", owner)
             object.__setattr__(found, "extra_key", extra_key)
             _held[owner, extra_key] = found
@@ -48,9 +53,18 @@ class Namespace:
     def __repr__(self) -> str:  # keys appear in upstream's log lines and errors
         return f"Namespace(owner=#{digest(self.owner)}, extra_key={self.extra_key!r})"
 
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
 
 _held: WeakValueDictionary[tuple[str, str | None], Namespace] = WeakValueDictionary()
-namespace = Namespace  # its former name
+
+
+def _text(owner: str, extra_key: str | None) -> str:
+    rest = "" if extra_key is None else f"+{extra_key}"  # no extra key is not an empty one
+    return f"{OWNED}{len(owner)}:{owner}{rest}"
 
 
 def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions) -> None:

@@ -17,7 +17,7 @@ _KINDS: tuple[SourceKind, ...] = ("text", "messages", "input_ids")
 _FIELDS = ("name", *_KINDS, "tools")
 
 
-class SourceError(ValueError):
+class PrefixSpecError(ValueError):
     """A description that cannot be used. ``field``: the part at fault."""
 
     def __init__(self, field: str, problem: str):
@@ -27,7 +27,7 @@ class SourceError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class PrefixSource:
+class PrefixSpec:
     """A prefix as it was described; ``value`` is a string, messages or token ids.
 
     ``name`` is None where the digest of the tokens is to be its name.
@@ -39,52 +39,56 @@ class PrefixSource:
     tools: list[dict[str, Any]] | None = None
 
 
-def parse_source(data: Mapping[str, Any]) -> PrefixSource:
-    """Check everything that needs no tokenizer. Raises SourceError."""
+def parse_prefix_spec(data: Mapping[str, Any]) -> PrefixSpec:
+    """Check everything that needs no tokenizer. Raises PrefixSpecError."""
     for field in data:
         if field not in _FIELDS:
-            raise SourceError(field, f"not a field here; known are {', '.join(_FIELDS)}")
+            raise PrefixSpecError(field, f"not a field here; known are {', '.join(_FIELDS)}")
     given = [kind for kind in _KINDS if data.get(kind) is not None]
     if not given:
-        raise SourceError("text", "missing; give one of text, messages, input_ids")
+        raise PrefixSpecError("text", "missing; give one of text, messages, input_ids")
     if len(given) > 1:
-        raise SourceError(given[1], f"given beside {given[0]}; give one of them")
+        raise PrefixSpecError(given[1], f"given beside {given[0]}; give one of them")
     kind = given[0]
     value, tools = data[kind], data.get("tools")
     _CHECKS[kind](value)
     if tools is not None:
         if kind != "messages":
-            raise SourceError("tools", f"without meaning beside {kind}; give them with messages")
+            raise PrefixSpecError(
+                "tools", f"without meaning beside {kind}; give them with messages"
+            )
         _check_objects("tools", tools)
     name = None if data.get("name") is None else check_name(data["name"])
-    return PrefixSource(name, kind, value, tools)
+    return PrefixSpec(name, kind, value, tools)
 
 
 def check_name(value: Any) -> str:
-    """The value, if it may name a prefix. Raises SourceError."""
+    """The value, if it may name a prefix. Raises PrefixSpecError."""
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
-    raise SourceError("name", f"{_short(value)} is no name; give 1 to 64 of A-Z a-z 0-9 . _ -")
+    raise PrefixSpecError("name", f"{_short(value)} is no name; give 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
 def _check_text(value: Any) -> None:
     if not isinstance(value, str) or not value:
-        raise SourceError("text", f"{_short(value)} is no text; give a non-empty string")
+        raise PrefixSpecError("text", f"{_short(value)} is no text; give a non-empty string")
 
 
 def _check_input_ids(value: Any) -> None:
     if not isinstance(value, list) or not value:
-        raise SourceError("input_ids", f"{_short(value)} is no list of token ids; give one")
+        raise PrefixSpecError("input_ids", f"{_short(value)} is no list of token ids; give one")
     for token in value:
         # A bool is an int to Python, and no token to anybody.
         if type(token) is not int or token < 0:
-            raise SourceError("input_ids", f"{_short(token)} is no token id; give integers from 0")
+            raise PrefixSpecError(
+                "input_ids", f"{_short(token)} is no token id; give integers from 0"
+            )
 
 
 def _check_objects(field: str, value: Any) -> None:
     if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
         return
-    raise SourceError(field, "write a non-empty list of objects, as for /v1/chat/completions")
+    raise PrefixSpecError(field, "write a non-empty list of objects, as for /v1/chat/completions")
 
 
 _CHECKS = {

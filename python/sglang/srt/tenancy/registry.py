@@ -10,7 +10,7 @@ from sglang.srt.mem_cache.registry import (
     get_radix_cache_factory,
     register_radix_cache_backend,
 )
-from sglang.srt.tenancy.cache.adapters.hiradix import deferred_free
+from sglang.srt.tenancy.cache.adapters.hiradix import scheduler_hooks
 from sglang.srt.tenancy.cache.adapters.hiradix.zeroize import zeroize_freed_slots
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.control import scheduler_handler
@@ -20,7 +20,7 @@ from sglang.srt.tenancy.schedule import preemption, sessions
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import BasePrefixCache
-    from sglang.srt.tenancy.cache.tree import OwnedTree
+    from sglang.srt.tenancy.cache.adapters.hiradix.tenant_cache import TenantCache
 
 __all__ = ["adopt", "build", "refuse"]
 
@@ -37,17 +37,17 @@ def build(context: TreeCacheBuildContext) -> BasePrefixCache:
     return cache
 
 
-def _build(context: TreeCacheBuildContext, config: TenantConfig) -> OwnedTree:
+def _build(context: TreeCacheBuildContext, config: TenantConfig) -> TenantCache:
     division = config.weights, config.cache_shares
     if context.enable_hierarchical_cache:
-        from sglang.srt.tenancy.cache.hiradix import TenantHiRadixCache
+        from sglang.srt.tenancy.cache.adapters.hiradix.hiradix import TenantHiRadixCache
 
         cache = TenantHiRadixCache(context.params, context.server_args, *division)
         context.tp_worker.register_hicache_layer_transfer_counter(
             cache.cache_controller.layer_done_counter
         )
         return cache
-    from sglang.srt.tenancy.cache.radix import TenantRadixCache
+    from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 
     return TenantRadixCache(context.params, context.server_args, *division)
 
@@ -75,6 +75,6 @@ def refuse(context: TreeCacheBuildContext) -> None:
 if get_radix_cache_factory(BACKEND) is None:
     register_radix_cache_backend(BACKEND, build)
     scheduler_handler.install()
-    deferred_free.install()
+    scheduler_hooks.install()
     preemption.install()
     sessions.install()

@@ -1,4 +1,4 @@
-"""The HTTP process's side of the control plane: orders out, every replica's answer in."""
+"""Send control requests to the schedulers, and collect every replica's answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sglang.srt.tenancy.control.messages import (
-    Order,
+    ControlRequest,
     Refused,
     TenantControl,
     TenantControlReply,
@@ -20,7 +20,7 @@ _SECONDS = 120.0  # a scheduler answers between two batches
 
 
 class Channel:
-    """Sends orders, and pairs the replies by their id.
+    """Sends control requests, and pairs the replies by their id.
 
     Upstream's own communicator counts replies without asking to which request they belong: one
     that was given up would lend its late replies to the next.
@@ -31,13 +31,13 @@ class Channel:
         self._ranks = ranks
         self._open: dict[str, _Pending] = {}
 
-    async def ask(self, order: Order) -> list[dict[str, Any]]:
+    async def ask(self, request: ControlRequest) -> list[dict[str, Any]]:
         """Every data-parallel rank's answer, in the order of the ranks.
 
         Raises Refused: what the schedulers refuse, or 503 where one does not answer in time (it
-        may then still carry out the order).
+        may then still carry out the request).
         """
-        message = TenantControl(rid=uuid.uuid4().hex, order=order)
+        message = TenantControl(rid=uuid.uuid4().hex, request=request)
         pending = _Pending(self._ranks)
         self._open[message.rid] = pending
         try:
@@ -51,19 +51,19 @@ class Channel:
             del self._open[message.rid]
         return _answers(replies)
 
-    def tell(self, order: Order) -> None:
-        """Send an order whose answers nobody waits for."""
-        self._send(TenantControl(rid=uuid.uuid4().hex, order=order))
+    def tell(self, request: ControlRequest) -> None:
+        """Send a request whose answers nobody waits for."""
+        self._send(TenantControl(rid=uuid.uuid4().hex, request=request))
 
     def receive(self, reply: TenantControlReply) -> None:
-        """One rank's reply; to an order that nobody waits for any more, it is dropped."""
+        """Take one rank's reply; one to a request that nobody waits for any more is dropped."""
         pending = self._open.get(reply.rid or "")
         if pending is not None:
             pending.add(reply)
 
 
 class _Pending:
-    """The replies to one order, until there is one of each rank."""
+    """The replies to one request, until there is one of each rank."""
 
     def __init__(self, ranks: int):
         self._ranks = ranks

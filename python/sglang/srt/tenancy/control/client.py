@@ -1,4 +1,4 @@
-"""The control plane of one HTTP process: what operators' endpoints and the config file share."""
+"""Send control requests for the operators' endpoints and the config file of one HTTP process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.control.channel import connect
-from sglang.srt.tenancy.control.messages import Configure, Order, Publish, Refused, refused
-from sglang.srt.tenancy.control.prefix_tokenizer import Renderer
-from sglang.srt.tenancy.prefix_spec import PrefixSource, SourceError
+from sglang.srt.tenancy.control.messages import Configure, ControlRequest, Publish, Refused, refused
+from sglang.srt.tenancy.control.prefix_tokenizer import PrefixTokenizer
+from sglang.srt.tenancy.prefix_spec import PrefixSpec, PrefixSpecError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -20,30 +20,30 @@ _WHY_NOT = {
 }
 
 
-class ControlPlane:
-    """Renders prefixes and asks the schedulers. ``app`` serves the model of ``manager``.
+class ControlClient:
+    """Tokenizes prefixes and asks the schedulers. ``app`` serves the model of ``manager``.
 
     ``on_user_erased``: drops what this process holds of a user whom the schedulers erased.
     """
 
     def __init__(self, app: FastAPI, manager: Any):
         self.mode: str = manager.server_args.tenant_mode
-        self._renderer = Renderer(app, manager)
+        self._tokenizer = PrefixTokenizer(app, manager)
         self.on_user_erased: Callable[[str], None] = lambda user: None
         self._channel = connect(manager, lambda user: self.on_user_erased(user))
 
-    async def ask(self, order: Order) -> list[dict[str, Any]]:
+    async def ask(self, request: ControlRequest) -> list[dict[str, Any]]:
         """Each replica's answer. Raises Refused."""
-        return await self._channel.ask(order)
+        return await self._channel.ask(request)
 
-    def tell(self, order: Order) -> None:
-        """Have every replica carry out an order that none refuses."""
-        self._channel.tell(order)
+    def tell(self, request: ControlRequest) -> None:
+        """Have every replica carry out a request that none refuses."""
+        self._channel.tell(request)
 
-    async def publish(self, source: PrefixSource) -> dict[str, Any]:
-        """Register a prefix for an operator's request. Raises Refused, SourceError."""
+    async def publish(self, source: PrefixSpec) -> dict[str, Any]:
+        """Register a prefix for an operator's request. Raises Refused, PrefixSpecError."""
         self.require_selective()
-        answers = await self.ask(Publish(await self._renderer.render(source)))
+        answers = await self.ask(Publish(await self._tokenizer.tokenize(source)))
         return answers[0]
 
     async def configure(self, config: TenantConfig) -> None:
@@ -55,8 +55,8 @@ class ControlPlane:
             raise ConfigError(
                 "cache_share: in --tenant-mode shared nothing is anybody's own; take it out"
             )
-        # Also sent without any: a scheduler that does not know our orders shows at start-up.
-        prefixes = await self._rendered(config.public_prefixes)
+        # Also sent without any: a scheduler that does not know our messages shows at start-up.
+        prefixes = await self._tokenized(config.public_prefixes)
         try:
             shares = config.cache_shares
             await self.ask(
@@ -65,12 +65,12 @@ class ControlPlane:
         except Refused as error:
             raise ConfigError(str(error)) from None
 
-    async def _rendered(self, sources: Sequence[PrefixSource]) -> list[Any]:
+    async def _tokenized(self, sources: Sequence[PrefixSpec]) -> list[Any]:
         prefixes = []
         for number, source in enumerate(sources):
             try:
-                prefixes.append(await self._renderer.render(source))
-            except SourceError as error:
+                prefixes.append(await self._tokenizer.tokenize(source))
+            except PrefixSpecError as error:
                 raise ConfigError(f"public_prefixes[{number}].{error}") from None
         return prefixes
 
@@ -81,11 +81,11 @@ class ControlPlane:
             raise refused(409, "tenant_mode", f"{why}; start with --tenant-mode selective")
 
 
-def plane_of(app: FastAPI) -> ControlPlane:
-    """The control plane of this process, made on first use."""
+def control_client_of(app: FastAPI) -> ControlClient:
+    """Return the control client of this process, made on first use."""
     if not hasattr(app.state, "tenant_control"):
         from sglang.srt.entrypoints.http_server import get_global_state
 
-        app.state.tenant_control = ControlPlane(app, get_global_state().tokenizer_manager)
-    plane: ControlPlane = app.state.tenant_control
-    return plane
+        app.state.tenant_control = ControlClient(app, get_global_state().tokenizer_manager)
+    client: ControlClient = app.state.tenant_control
+    return client

@@ -1,7 +1,8 @@
-"""What operators ask the schedulers, and what these answer.
+"""Define what HTTP processes ask the schedulers, and what these answer.
 
 One request type and one reply type travel on the schedulers' ordinary channel, so all ranks
-meet an order between the same two requests. A new kind of order is a new member of ``Order``.
+meet a control request between the same two user requests. A new kind is a new member of
+``ControlRequest``.
 
 Every process that decodes messages has to know these types: this is imported early.
 """
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 else:
     Tokens = array  # cannot be subscripted before Python 3.12
 
-# Whom a registered prefix came from: the config file's go when the file lets them go.
+# Whom a registered prefix came from: the config file's go when the file no longer has them.
 Origin = Literal["request", "config"]
 
 
@@ -76,8 +77,8 @@ class Tree(msgspec.Struct, frozen=True, tag=True, array_like=True):
     nodes: int
 
 
-class Verdict(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """A detector's word on one request's tokens.
+class ScanResult(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What the detector found in one request's tokens.
 
     ``harmless``: so many of the first hold nothing sensitive. ``sensitive``: index of the first
     token that does. ``extra_key`` and ``lora_id``: upstream's, as the request left with them.
@@ -107,11 +108,13 @@ class Tick(msgspec.Struct, frozen=True, tag=True, array_like=True):
     seconds: int
 
 
-Order = Publish | Withdraw | Configure | ListPrefixes | Stats | Tree | Verdict | Erase | Tick
+ControlRequest = (
+    Publish | Withdraw | Configure | ListPrefixes | Stats | Tree | ScanResult | Erase | Tick
+)
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
-    """Why an order was not carried out: an HTTP status, the field at fault, the way out."""
+    """Why a request was not carried out: an HTTP status, the field at fault, the way out."""
 
     status: int
     param: str
@@ -119,7 +122,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Refused(Exception):
-    """An order that is not carried out, and that changed nothing."""
+    """A control request that is not carried out, and that changed nothing."""
 
     def __init__(self, refusal: Refusal):
         super().__init__(refusal.message)
@@ -132,9 +135,9 @@ def refused(status: int, param: str, problem: str) -> Refused:
 
 
 class TenantControl(BaseReq, kw_only=True):  # type: ignore[call-arg]
-    """An order to every scheduler. ``rid`` pairs it with its replies."""
+    """A control request to every scheduler. ``rid`` pairs it with its replies."""
 
-    order: Order
+    request: ControlRequest
 
 
 class TenantControlReply(BaseReq, kw_only=True):  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""What operators' orders reach of a scheduler besides its cache."""
+"""Reach what control requests need of a scheduler besides its cache."""
 
 from __future__ import annotations
 

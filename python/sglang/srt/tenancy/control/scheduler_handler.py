@@ -1,7 +1,7 @@
-"""The scheduler's side of the control plane: orders in, answers out.
+"""Carry out control requests on a scheduler, and answer them.
 
 Runs in the scheduler's loop between two batches, on every rank, in one order. So it decides by
-the order's content and the tree alone.
+the request's content and the tree alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
-from sglang.srt.tenancy.cache import report
+from sglang.srt.tenancy.cache.core import report
 from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.control.messages import (
     Configure,
@@ -19,30 +19,30 @@ from sglang.srt.tenancy.control.messages import (
     ListPrefixes,
     Publish,
     Refused,
+    ScanResult,
     Stats,
     TenantControl,
     TenantControlReply,
     Tick,
     Tree,
     UserErased,
-    Verdict,
     Withdraw,
     refused,
 )
 from sglang.srt.tenancy.control.prefix_table import PrefixTable
 from sglang.srt.tenancy.control.scheduler_access import NoScheduler, SchedulerAccess
 from sglang.srt.tenancy.extra_keys import qualified
-from sglang.srt.tenancy.namespace import namespace
+from sglang.srt.tenancy.namespace import Namespace
 
 Answer = dict[str, Any]
 
 
 class Control:
-    """Carries out orders on one rank's tree.
+    """Carries out control requests on one rank's tree.
 
     ``cache``: a TenantRadixCache or TenantHiRadixCache. ``rank``: its data-parallel rank.
     ``qualify``: what the scheduler still does to a request's ``extra_key``. ``scheduler``: the
-    rest of what orders reach.
+    rest of what requests reach.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Control:
         self._rank = rank
         self._qualify = qualify
         self._scheduler = scheduler or NoScheduler()
-        # Where each HTTP process listens: all have sent an order when they started. None is the
+        # Where each HTTP process listens: all have sent a request when they started. None is the
         # address of the only one.
         self._http_processes: dict[str | None, None] = {}
         self.prefixes = PrefixTable(
@@ -65,64 +65,63 @@ class Control:
             withdraw=lambda tokens: cache.withdraw(tokens),
         )
         self._handlers: dict[type, Callable[[Any], Answer]] = {
-            Publish: lambda order: self.prefixes.add(order.prefix),
-            Withdraw: lambda order: self.prefixes.remove(order.name),
+            Publish: lambda request: self.prefixes.add(request.prefix),
+            Withdraw: lambda request: self.prefixes.remove(request.name),
             Configure: self._configure,
-            ListPrefixes: lambda order: {"public_prefixes": self.prefixes.list()},
+            ListPrefixes: lambda request: {"public_prefixes": self.prefixes.list()},
             Stats: self._stats,
-            Tree: lambda order: report.tree(cache, order.depth, order.nodes),
-            Verdict: self._verdict,
+            Tree: lambda request: report.tree(cache.core, request.depth, request.nodes),
+            ScanResult: self._scan_result,
             Erase: self._erase,
             Tick: self._tick,
         }
 
     def __call__(self, message: TenantControl) -> TenantControlReply:
-        """The reply for the process that sent the order. Only what is refused before anything
+        """The reply for the process that sent the request. Only what is refused before anything
         changed is answered; any other error ends the scheduler, as it does upstream."""
         self._http_processes[message.http_worker_ipc] = None
         try:
-            answer, refusal = self._handlers[type(message.order)](message.order), None
+            answer, refusal = self._handlers[type(message.request)](message.request), None
         except Refused as error:
             answer, refusal = {}, error.refusal
         return TenantControlReply(rid=message.rid, rank=self._rank, answer=answer, refusal=refusal)
 
-    def _configure(self, order: Configure) -> Answer:
+    def _configure(self, request: Configure) -> Answer:
         """All of it, or Refused before anything has changed."""
         cache = self._cache
-        shares = CacheShares(order.shares, order.default_share)
+        shares = CacheShares(request.shares, request.default_share)
         try:
-            for order_of_tier in cache._orders():
-                shares.check(order_of_tier.capacity, cache.page_size)
+            cache.core.quota.check(shares)
         except ValueError as error:
             param = "--tenant-config"
             raise refused(400, param, str(error).removeprefix(f"{param}: ")) from None
-        answer = self.prefixes.configure(order.prefixes)
-        if (order.weights, shares or None) != (cache.weights, cache.shares):
-            cache.redivide(order.weights, shares)
-            self._scheduler.reweigh(order.weights)
+        answer = self.prefixes.configure(request.prefixes)
+        if (request.weights, shares or None) != (cache.core.quota.weights, cache.core.quota.shares):
+            cache.redivide(request.weights, shares)
+            self._scheduler.reweigh(request.weights)
         return answer
 
-    def _stats(self, order: Stats) -> Answer:
-        totals = report.stats(self._cache, order.owners)
+    def _stats(self, request: Stats) -> Answer:
+        totals = report.stats(self._cache.core, request.owners)
         return totals | {"public_prefixes": len(self.prefixes)}
 
-    def _verdict(self, order: Verdict) -> Answer:
+    def _scan_result(self, result: ScanResult) -> Answer:
         # As Req and the scheduler make it for a request.
-        request = SimpleNamespace(extra_key=qualified(order.lora_id, order.extra_key))
+        request = SimpleNamespace(extra_key=qualified(result.lora_id, result.extra_key))
         self._qualify(request)
-        key = RadixKey(order.tokens, namespace(order.owner, request.extra_key))
-        self._cache.judge(key, order.harmless, order.sensitive)
+        key = RadixKey(result.tokens, Namespace(result.owner, request.extra_key))
+        self._cache.apply_scan_result(key, result.harmless, result.sensitive)
         return {}
 
-    def _tick(self, order: Tick) -> Answer:
-        self._cache.tick(order.seconds, self._scheduler.requests())
+    def _tick(self, request: Tick) -> Answer:
+        self._cache.tick(request.seconds, self._scheduler.requests())
         return {}
 
-    def _erase(self, order: Erase) -> Answer:
-        erased = self._cache.erase(order.user, self._scheduler.requests())
-        sessions = self._scheduler.close_sessions(order.user)
+    def _erase(self, request: Erase) -> Answer:
+        erased = self._cache.erase(request.user, self._scheduler.requests())
+        sessions = self._scheduler.close_sessions(request.user)
         for address in self._http_processes:
-            self._scheduler.send(UserErased(user=order.user, http_worker_ipc=address))
+            self._scheduler.send(UserErased(user=request.user, http_worker_ipc=address))
         return {
             "device": erased.device,
             "host": erased.host,
@@ -136,7 +135,7 @@ def install() -> None:
     """Have upstream's dispatcher hand our messages to ``Control``.
 
     Through upstream's hook registry: each scheduler process applies it before it makes its
-    scheduler. Where it did not hold, the first order would end the scheduler, at start-up.
+    scheduler. Where it did not hold, the first request would end the scheduler, at start-up.
     """
     from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 

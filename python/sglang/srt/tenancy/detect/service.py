@@ -12,8 +12,8 @@ from sglang.srt.tenancy.detect import wire
 from sglang.srt.tenancy.detect.pipeline import Pipeline, Prompt
 
 if TYPE_CHECKING:
-    from sglang.srt.tenancy.control.client import ControlPlane
-    from sglang.srt.tenancy.control.messages import Verdict
+    from sglang.srt.tenancy.control.client import ControlClient
+    from sglang.srt.tenancy.control.messages import ScanResult
     from sglang.srt.tenancy.flags import TenantOptions
 
 logger = logging.getLogger("sglang.srt.entrypoints.http_server")
@@ -22,10 +22,10 @@ _LOOK_AGAIN = 1.0  # seconds; an end of a request that sets no event is noticed 
 
 # This process's; None where there is nothing to detect for.
 _pipeline: Pipeline | None = None
-_tell: Callable[[Verdict], None] | None = None
+_tell: Callable[[ScanResult], None] | None = None
 
 
-async def start(plane: ControlPlane, manager: Any, options: TenantOptions) -> None:
+async def start(client: ControlClient, manager: Any, options: TenantOptions) -> None:
     """Start this HTTP process's detector, where the options ask for one."""
     global _pipeline, _tell
     if options.tenant_mode != "selective" or options.tenant_detector != "rules":
@@ -45,7 +45,7 @@ async def start(plane: ControlPlane, manager: Any, options: TenantOptions) -> No
         return
     judge = Judge(manager) if options.tenant_detector_judge else None
     setup = wire.Setup(vocabulary, options.tenant_detector_model, excerpts=judge is not None)
-    _tell = plane.tell
+    _tell = client.tell
     _pipeline = Pipeline(setup, judge)
     _pipeline.start()
 
@@ -60,7 +60,7 @@ def forget(user: str) -> int:
     return 0 if _pipeline is None else _pipeline.forget(user)
 
 
-def watch(manager: Any, request: Any) -> None:
+def offer_to_detector(manager: Any, request: Any) -> None:
     """Offer a prompt that is about to leave for the scheduler. Never raises, never waits."""
     if _pipeline is None or not _may_become_public(request):
         return
@@ -68,14 +68,14 @@ def watch(manager: Any, request: Any) -> None:
     tokens = request.input_ids
 
     async def deliver(harmless: int, sensitive: int | None) -> None:
-        from sglang.srt.tenancy.control.messages import Verdict
+        from sglang.srt.tenancy.control.messages import ScanResult
 
         page_size = manager.server_args.page_size
         said = speaks_of(page_size, harmless, sensitive)
         if said and _tell is not None:
             await _answered(manager, request.rid, state)
             _tell(
-                Verdict(
+                ScanResult(
                     owner=request.user_id,
                     extra_key=request.extra_key,
                     tokens=tokens[:said],

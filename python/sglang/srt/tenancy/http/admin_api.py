@@ -9,7 +9,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from sglang.srt.tenancy.control.client import plane_of
+from sglang.srt.tenancy.control.client import control_client_of
 from sglang.srt.tenancy.control.messages import (
     Erase,
     ListPrefixes,
@@ -22,7 +22,7 @@ from sglang.srt.tenancy.control.messages import (
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
-from sglang.srt.tenancy.prefix_spec import SourceError, check_name, parse_source
+from sglang.srt.tenancy.prefix_spec import PrefixSpecError, check_name, parse_prefix_spec
 from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
 from sglang.srt.utils.auth import AuthLevel, auth_level
 
@@ -71,7 +71,7 @@ def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse
         except Refused as error:
             refusal = error.refusal
             return error_response(refusal.status, refusal.message, refusal.param)
-        except SourceError as error:
+        except PrefixSpecError as error:
             return error_response(400, str(error), error.field)
         except IdentityError as error:
             return error_response(error.status_code, str(error), error.param)
@@ -82,16 +82,16 @@ def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse
 
 async def stats(request: Request) -> dict[str, Any]:
     """Totals of each replica's tree. ``owners``: how many of the largest owners are listed."""
-    plane = plane_of(request.app)
-    order = Stats(_number(request, "owners", *_OWNERS))
-    return {"mode": plane.mode, "replicas": await plane.ask(order)}
+    client = control_client_of(request.app)
+    wanted = Stats(_number(request, "owners", *_OWNERS))
+    return {"mode": client.mode, "replicas": await client.ask(wanted)}
 
 
 async def tree(request: Request) -> dict[str, Any]:
     """The upper part of each replica's tree: ``depth`` levels, ``nodes`` nodes at most."""
-    plane = plane_of(request.app)
-    order = Tree(_number(request, "depth", *_DEPTH), _number(request, "nodes", *_NODES))
-    return {"mode": plane.mode, "replicas": await plane.ask(order)}
+    client = control_client_of(request.app)
+    wanted = Tree(_number(request, "depth", *_DEPTH), _number(request, "nodes", *_NODES))
+    return {"mode": client.mode, "replicas": await client.ask(wanted)}
 
 
 async def detector(request: Request) -> dict[str, Any]:
@@ -101,38 +101,38 @@ async def detector(request: Request) -> dict[str, Any]:
 
 async def list_prefixes(request: Request) -> dict[str, Any]:
     """The registered public prefixes, without their content."""
-    plane = plane_of(request.app)
-    plane.require_selective()
-    return (await plane.ask(ListPrefixes()))[0]
+    client = control_client_of(request.app)
+    client.require_selective()
+    return (await client.ask(ListPrefixes()))[0]
 
 
 async def publish(request: Request) -> dict[str, Any]:
     """Register a public prefix."""
-    return await plane_of(request.app).publish(parse_source(await _object(request)))
+    return await control_client_of(request.app).publish(parse_prefix_spec(await _object(request)))
 
 
 async def withdraw(request: Request) -> dict[str, Any]:
     """Unregister a public prefix; its name comes in the query or in the body."""
-    plane = plane_of(request.app)
-    plane.require_selective()
+    client = control_client_of(request.app)
+    client.require_selective()
     name = request.query_params.get("name")
     if name is None:
         name = (await _object(request, empty=b"{}")).get("name")
     if name is None:
-        raise SourceError("name", "missing; give the name of a public prefix")
-    return (await plane.ask(Withdraw(check_name(name))))[0]
+        raise PrefixSpecError("name", "missing; give the name of a public prefix")
+    return (await client.ask(Withdraw(check_name(name))))[0]
 
 
 async def erase(request: Request) -> dict[str, Any]:
     """Erase all that the server holds of a user. Answers with the tokens freed on each tier, the
     sessions closed, and what may be left."""
     user = check_user_id(request.path_params["user_id"], "user_id")
-    plane = plane_of(request.app)
-    if plane.mode == "shared":
+    client = control_client_of(request.app)
+    if client.mode == "shared":
         raise refused(
             409, "tenant_mode", "in --tenant-mode shared nothing belongs to a user; /flush_cache"
         )
-    replicas = await plane.ask(Erase(user))
+    replicas = await client.ask(Erase(user))
     tiers = ("device", "host", "storage")
     left = {where: None for replica in replicas for where in replica["not_reached"]}
     return {

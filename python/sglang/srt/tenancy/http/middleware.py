@@ -225,7 +225,9 @@ def _refusal(error: IdentityError) -> ASGIApp:
     return refuse
 
 
-def settle(finished: bool, obj: GenerateReqInput | EmbeddingReqInput, meta: dict[str, Any]) -> None:
+def charge_used_tokens(
+    finished: bool, obj: GenerateReqInput | EmbeddingReqInput, meta: dict[str, Any]
+) -> None:
     """Spend what a request used, when it ends. To be called with each of the engine's outputs.
 
     One that its client gave up before its prompt was computed tells no tokens: then it is

@@ -112,7 +112,7 @@ def _own_session(
     if isinstance(session, dict) and session.get("id"):
         if len(set(users)) > 1:
             raise IdentityError(400, "user_id", "user_id: a session belongs to one user")
-        obj.session_params = {**session, "id": own(session["id"], options)}
+        obj.session_params = {**session, "id": internal_session_name(session["id"], options)}
 
 
 def _stamp_of(
@@ -126,16 +126,16 @@ def _stamp_of(
     return fresh_anonymous(), "none"
 
 
-def own(name: str, options: TenantOptions) -> str:
-    """A session's name inside the server: two users' sessions of one name are two sessions."""
+def internal_session_name(name: str, options: TenantOptions) -> str:
+    """Return a session's name inside the server: two users' sessions of one name are two."""
     identity = _identity.get()
     if not _is_on(options) or identity is None:
         return name
     return f"{digest(identity.owner)}.{name}"
 
 
-def disown(name: str | None, options: TenantOptions) -> str | None:
-    """The name that the user gave, from what ``own`` made of it."""
+def client_session_name(name: str | None, options: TenantOptions) -> str | None:
+    """Return the name that the user gave, from the one inside the server."""
     if name is None or not _is_on(options) or _identity.get() is None:
         return name
     return name.partition(".")[2]

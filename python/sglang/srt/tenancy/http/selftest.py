@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from sglang.srt.tenancy.control.client import plane_of
+from sglang.srt.tenancy.control.client import control_client_of
 from sglang.srt.tenancy.control.messages import Erase, Refused
 from sglang.srt.tenancy.http.identity import headers_of_the_server_itself
 from sglang.srt.tenancy.http.log import logger
@@ -92,7 +92,7 @@ async def prove(app: FastAPI) -> list[str]:
 async def _erase(app: FastAPI, *users: str) -> None:
     for user in users:
         try:
-            await plane_of(app).ask(Erase(user))
+            await control_client_of(app).ask(Erase(user))
         except Refused as error:
             raise SelfTestError(f"what the test stored cannot be erased: {error}") from None
 

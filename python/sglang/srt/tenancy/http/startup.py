@@ -47,7 +47,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     TenantMiddleware.admin_api_key = getattr(options, "admin_api_key", None)
     # Imported here: with the feature off, the server has no endpoint more than upstream.
     from sglang.srt.entrypoints.http_server import get_global_state
-    from sglang.srt.tenancy.control.client import plane_of
+    from sglang.srt.tenancy.control.client import control_client_of
     from sglang.srt.tenancy.detect import service as detector
     from sglang.srt.tenancy.http import ticker
     from sglang.srt.tenancy.http.access_log import hide_users
@@ -58,11 +58,11 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
 
     hide_users()
     add_routes(app)
-    plane = plane_of(app)
-    plane.on_user_erased = partial(forget, app)
+    client = control_client_of(app)
+    client.on_user_erased = partial(forget, app)
     if options.tenant_config:
         path = options.tenant_config
-        reloader = Reloader(resolver, path, plane.configure)
+        reloader = Reloader(resolver, path, client.configure)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.hangup)
     if not config.has_keys and not options.tenant_header:
         logger.warning(
@@ -70,7 +70,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
             "name any user. Bind them with --tenant-config or --tenant-header."
         )
     with server_stops_on_failure(app, "Public prefixes not published"):
-        await plane.configure(config)
-    ticker.start(plane, options)
+        await client.configure(config)
+    ticker.start(client, options)
     await prove_at_startup(app, options)
-    await detector.start(plane, get_global_state().tokenizer_manager, options)
+    await detector.start(client, get_global_state().tokenizer_manager, options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sglang.srt.tenancy.control.messages import Tick
 
 if TYPE_CHECKING:
-    from sglang.srt.tenancy.control.client import ControlPlane
+    from sglang.srt.tenancy.control.client import ControlClient
     from sglang.srt.tenancy.flags import TenantOptions
 
 _LONGEST_PERIOD = 5  # seconds
@@ -17,11 +17,11 @@ _LONGEST_PERIOD = 5  # seconds
 _task: asyncio.Task[None] | None = None  # the event loop would not keep it
 
 
-def start(plane: ControlPlane, options: TenantOptions) -> None:
+def start(client: ControlClient, options: TenantOptions) -> None:
     """Send ticks from this process from now on, if anything waits for them."""
     global _task
     if options.tenant_idle_ttl:
-        _task = asyncio.get_running_loop().create_task(_tick(plane, period(options)))
+        _task = asyncio.get_running_loop().create_task(_tick(client, period(options)))
 
 
 def period(options: TenantOptions) -> int:
@@ -29,9 +29,9 @@ def period(options: TenantOptions) -> int:
     return min(_LONGEST_PERIOD, max(1, int((options.tenant_idle_ttl or 0) / 4)))
 
 
-async def _tick(plane: ControlPlane, seconds: int) -> None:
+async def _tick(client: ControlClient, seconds: int) -> None:
     # All processes of a machine have one monotonic clock. Rounded, their ticks are the same, and
     # of each only the first counts.
     while True:
-        plane.tell(Tick(int(time.monotonic()) // seconds * seconds))
+        client.tell(Tick(int(time.monotonic()) // seconds * seconds))
         await asyncio.sleep(seconds)

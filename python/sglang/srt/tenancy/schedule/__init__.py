@@ -1,1 +1,1 @@
-"""Whose turn it is: fair scheduling policies, and what they charge."""
+"""Choose who is served next: fair scheduling policies, and what they charge."""

@@ -1,6 +1,6 @@
 """Deficit longest prefix match ("Locality-aware Fair Scheduling in LLM Serving", 2025).
 
-The turn is of the request with the longest prefix in the cache, among users who have some
+The next request is the one with the longest prefix in the cache, among users who have some
 of their quantum left. Only when nobody who waits has any, everybody gets another quantum.
 
 A deficit is how far a user's counter is below ``level``, which all users share and which
@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from sglang.srt.managers.schedule_policy import CacheAwarePolicy, match_prefix_for_req
 from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
-from sglang.srt.tenancy.schedule.service_tracker import Account, Ticket
+from sglang.srt.tenancy.schedule.service_tracker import Ticket, UserService
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
 
 # Up to this many waiting requests each round matches all of them, as upstream's lpm does.
 EXACT = 128
-# Above, this many a round, in turn; the others keep the length they were last found with.
+# Above, this many a round, one after the other; the others keep the length last found.
 MATCHES = 3
 
 Rank = tuple[float, int, Ticket]  # minus the matched tokens, arrival
-Turn = tuple[float, int, Account]  # the same of its best request
+HeapEntry = tuple[float, int, UserService]  # the same of its best request
 
 
 class DeficitLongestPrefixMatch(FairPolicy):
@@ -39,15 +39,15 @@ class DeficitLongestPrefixMatch(FairPolicy):
         super().__init__(*args, **kwargs)
         self._quantum: float = kwargs["options"].tenant_dlpm_quantum
         self._level = self._quantum
-        # One valid entry per account that waits and has deficit left, ``account.turn``.
-        self._heap: list[Turn] = []
-        self._spent: dict[Account, None] = {}  # those that wait and have none
+        # One valid entry per user that waits and has deficit left, ``user.entry``.
+        self._heap: list[HeapEntry] = []
+        self._spent: dict[UserService, None] = {}  # those that wait and have none
         self._sweep: deque[Ticket] = deque()  # whom to match next
 
     def _floor(self) -> float:
-        """Where nobody waits, a new round of turns begins, at what the last one had."""
+        """Where nobody waits, a new quantum begins, at what the last one had."""
         least = self._level - self._quantum
-        if self._last is None or self.ledger.waiting:
+        if self._last is None or self.tracker.waiting:
             return least
         return max(least, self._last.counter)
 
@@ -63,7 +63,7 @@ class DeficitLongestPrefixMatch(FairPolicy):
         self._sweep.clear()
         put_off = self._compute_prefix_matches(list(waiting), CacheAwarePolicy.LPM)
         for req in waiting:
-            ticket = self.ledger.tickets[req]
+            ticket = self.tracker.tickets[req]
             self._sweep.append(ticket)
             self._rank(ticket, math.inf if req.rid in put_off else -req.num_matched_prefix_tokens)
 
@@ -79,13 +79,13 @@ class DeficitLongestPrefixMatch(FairPolicy):
     def _rank(self, ticket: Ticket, key: float) -> None:
         if ticket.rank is not None and ticket.rank[0] == key:
             return
-        account = ticket.account
-        if len(account.ranked) > 2 * account.waiting + 16:  # most of them are outdated
-            account.ranked = [rank for rank in account.ranked if rank[2].rank is rank]
-            heapify(account.ranked)
+        user = ticket.user
+        if len(user.ranked) > 2 * user.waiting + 16:  # most of them are outdated
+            user.ranked = [rank for rank in user.ranked if rank[2].rank is rank]
+            heapify(user.ranked)
         ticket.rank = (key, ticket.arrival, ticket)
-        heappush(account.ranked, ticket.rank)
-        self._add_turn(account)
+        heappush(user.ranked, ticket.rank)
+        self._add_entry(user)
 
     def _choose(self) -> Ticket | None:
         while True:
@@ -100,44 +100,44 @@ class DeficitLongestPrefixMatch(FairPolicy):
         """The best request, if the first entry of the heap is right; else set it right."""
         heap = self._heap
         entry = heap[0]
-        account = entry[2]
-        valid = account.turn is entry and account is not self._without
-        best = _best(account) if valid else None
+        user = entry[2]
+        valid = user.entry is entry and user is not self._excluded
+        best = _best(user) if valid else None
         if best is None:
-            if account.turn is entry:
-                account.turn = None
+            if user.entry is entry:
+                user.entry = None
             heappop(heap)
-        elif account.due >= self._level:
-            account.turn = None
-            self._spent[account] = None
+        elif user.due >= self._level:
+            user.entry = None
+            self._spent[user] = None
             heappop(heap)
-            if self.ledger.piles_up(len(self._spent)):
+            if self.tracker.piles_up(len(self._spent)):
                 self._spent = {a: None for a in self._spent if _best(a) is not None}
         elif entry[:2] == best.rank[:2]:
             return best
         else:
-            account.turn = (*best.rank[:2], account)
-            heapreplace(heap, account.turn)
+            user.entry = (*best.rank[:2], user)
+            heapreplace(heap, user.entry)
         return None
 
     def _refill(self) -> bool:
         """Raise the level until somebody who waits is below it. False where nobody waits."""
-        spent = [a for a in self._spent if a is not self._without and _best(a) is not None]
+        spent = [a for a in self._spent if a is not self._excluded and _best(a) is not None]
         self._spent.clear()
         if not spent:
             return False
-        least = min(account.due for account in spent)
+        least = min(user.due for user in spent)
         if least >= self._level:
             self._level += self._quantum * (1 + (least - self._level) // self._quantum)
-        for account in spent:
-            self._add_turn(account)
+        for user in spent:
+            self._add_entry(user)
         return True
 
     def _add(self, ticket: Ticket) -> None:
         ticket.rank = None
         self._rank(ticket, 0)
         self._sweep.appendleft(ticket)
-        if self.ledger.piles_up(len(self._sweep)):
+        if self.tracker.piles_up(len(self._sweep)):
             # Those that were served, and second entries of those that are back.
             self._sweep = deque(dict.fromkeys(t for t in self._sweep if t.waiting))
 
@@ -147,28 +147,28 @@ class DeficitLongestPrefixMatch(FairPolicy):
     def _put_back(self, ticket: Ticket) -> None:
         self._rank(ticket, -ticket.req.num_matched_prefix_tokens)
 
-    def _add_turn(self, account: Account) -> None:
-        best = _best(account)
-        if best is not None and (account.turn is None or account.turn[:2] != best.rank[:2]):
-            self._spent.pop(account, None)
-            account.turn = (*best.rank[:2], account)
-            heappush(self._heap, account.turn)
-            if self.ledger.piles_up(len(self._heap)):
+    def _add_entry(self, user: UserService) -> None:
+        best = _best(user)
+        if best is not None and (user.entry is None or user.entry[:2] != best.rank[:2]):
+            self._spent.pop(user, None)
+            user.entry = (*best.rank[:2], user)
+            heappush(self._heap, user.entry)
+            if self.tracker.piles_up(len(self._heap)):
                 self._throw_out()
 
     def _throw_out(self) -> None:
         """Outdated entries that never come up: of users who are gone, where others are always
         served before."""
         for entry in self._heap:
-            if entry[2].turn is entry and _best(entry[2]) is None:
-                entry[2].turn = None
-        self._heap = [entry for entry in self._heap if entry[2].turn is entry]
+            if entry[2].entry is entry and _best(entry[2]) is None:
+                entry[2].entry = None
+        self._heap = [entry for entry in self._heap if entry[2].entry is entry]
         heapify(self._heap)
 
 
-def _best(account: Account) -> Ticket | None:
+def _best(user: UserService) -> Ticket | None:
     """Of its waiting requests the one with the longest match, and of those the oldest."""
-    ranked: list[Rank] = account.ranked
+    ranked: list[Rank] = user.ranked
     while ranked and not (ranked[0][2].waiting and ranked[0][2].rank is ranked[0]):
         heappop(ranked)
     return ranked[0][2] if ranked else None

@@ -25,6 +25,8 @@ def policy_class(options: TenantOptions, name: str) -> Callable[..., SchedulePol
     return partial(fair[name], options=options, weights=TenantConfig.of(options).weights)
 
 
-def turns(policy: SchedulePolicy, waiting: list[Req], adder: PrefillAdder) -> Iterable[Req]:
+def requests_to_try(
+    policy: SchedulePolicy, waiting: list[Req], adder: PrefillAdder
+) -> Iterable[Req]:
     """Return the requests to try in this round, in order. Upstream's policies have sorted them."""
-    return policy.turns(waiting, adder) if isinstance(policy, FairPolicy) else waiting
+    return policy.requests_to_try(waiting, adder) if isinstance(policy, FairPolicy) else waiting

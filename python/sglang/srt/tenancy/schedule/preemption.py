@@ -1,4 +1,4 @@
-"""Who has the turn does not wait for what has begun.
+"""Preempt a prompt that has begun, for a user who was served less.
 
 Upstream computes a prompt that is longer than a step to its end before anybody else's, and
 looks at nobody after a request that did not fit, until one that runs has ended. Under a fair
@@ -60,17 +60,17 @@ def next_prefill(
     if not isinstance(policy, FairPolicy):
         return plan()
     waiting = scheduler.waiting_queue
-    if running_batch.batch_is_full and policy.news(waiting):
+    if running_batch.batch_is_full and policy.has_newcomers(waiting):
         running_batch.batch_is_full = False
     begun: Req | None = scheduler.chunked_req
     if begun is None and running_batch.batch_is_full:
         return plan()  # nobody is looked at
     try:
-        if begun is not None and _can_wait(begun) and policy.overtakes(waiting, begun):
+        if begun is not None and _can_wait(begun) and policy.preempts(waiting, begun):
             scheduler.chunked_req = None
             _requeue(begun, release)
             waiting.append(begun)
-            with policy.without(begun):
+            with policy.excluding(begun):
                 return plan()
         with _smaller_step(scheduler, policy):
             return plan()
@@ -83,7 +83,12 @@ def _smaller_step(scheduler: Any, policy: FairPolicy) -> Iterator[None]:
     """Where one long prompt is all that there is to compute, and other users may come."""
     full: int | None = scheduler.chunked_prefill_size
     here = [*scheduler.waiting_queue[:2], *filter(None, [scheduler.chunked_req])]
-    if full and len(here) == 1 and policy.knows_others(here[0]) and policy.takes(here[0], 2 * full):
+    if (
+        full
+        and len(here) == 1
+        and policy.admitted_others(here[0])
+        and policy.takes_more_than(here[0], 2 * full)
+    ):
         scheduler.chunked_prefill_size = _part(full, scheduler)
     try:
         yield

@@ -1,7 +1,7 @@
-"""What each user has been served, in tokens by weight, and what each request has paid for.
+"""Track what each user has been served, in tokens by weight, and what each request was charged.
 
 The unit is service: tokens times their weight, divided by the user's own weight. Nothing
-here asks the time or the order of a set, so all ranks of a server keep the same books.
+here asks the time or the order of a set, so all ranks of a server count the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sglang.srt.tenancy.flags import TenantOptions
 
 # Accounts that may pile up before those that nobody needs any more are closed.
-IDLE_ACCOUNTS = 1024
+IDLE_USERS = 1024
 # Users without a request of whom it is remembered that they were served more than others: where
 # there is always somebody new to serve, the floor would never reach them.
 REMEMBERED = 4096
@@ -44,42 +44,43 @@ class Prices:
 
 
 @dataclass(slots=True, eq=False)
-class Account:
-    """One user's account.
+class UserService:
+    """What one user has been served.
 
     ``counter``: service so far, divided by ``weight``. ``promised``: tokens of prompts that
     have begun and are not computed yet; ``rate``: what one of them adds to the counter.
-    ``last_turn``: its number, 0 before the first. ``waiting`` and ``running``: requests.
-    ``queue``, ``ranked``, ``turn``: the policy's own.
+    ``last_admission``: the number of its last request admitted, 0 before the first.
+    ``waiting`` and ``running``: requests.
+    ``queue``, ``ranked``, ``entry``: the policy's own.
     """
 
     weight: float
     rate: float = 1.0
     counter: float = 0.0
     promised: int = 0
-    last_turn: int = 0
+    last_admission: int = 0
     waiting: int = 0
     running: int = 0
     queue: deque[Ticket] = field(default_factory=deque)
     ranked: list[Any] = field(default_factory=list)
-    turn: Any = None
+    entry: Any = None
 
     @property
     def due(self) -> float:
-        """The counter, once all that has begun is computed: turns go by it, as whoever gets one
-        gets it for a whole prompt."""
+        """The counter, once all that has begun is computed: users are compared by it, as a request
+        is admitted with its whole prompt."""
         return self.counter + self.promised * self.rate
 
     def lift(self, floor: float) -> None:
         """Raise the counter of a user who comes back to the least of those who wait.
 
-        Who only gave way has not been away: what its prompt is still to take counts, or each
-        time would put it behind again.
+        One that was only preempted has not been away: the rest of its prompt counts, or each
+        preemption would put it behind again.
         """
         self.counter = max(self.counter, floor - self.promised * self.rate)
 
-    def __lt__(self, other: Account) -> bool:
-        """For heaps, where entries with equal keys are one account's, new and outdated."""
+    def __lt__(self, other: UserService) -> bool:
+        """For heaps, where entries with equal keys are one user's, new and outdated."""
         return False
 
 
@@ -93,7 +94,7 @@ class Ticket:
     """
 
     req: Req
-    account: Account
+    user: UserService
     arrival: int
     waiting: bool = True
     admitted: bool = False
@@ -108,27 +109,27 @@ class Ticket:
         return False
 
 
-class Ledger:
-    """All accounts of one scheduler. ``weights``: user -> weight, 1 where not listed."""
+class ServiceTracker:
+    """Count the service of all users of one scheduler. ``weights``: by user, 1 where not listed."""
 
     def __init__(self, prices: Prices, weights: Mapping[str, float]):
         self.prices = prices
         self.weights = weights
-        self.accounts: dict[str, Account] = {}
+        self.users: dict[str, UserService] = {}
         self.tickets: dict[Req, Ticket] = {}
         self.waiting = 0
         self._arrivals = 0
-        self._turns = 0
+        self._admissions = 0
         self._running: dict[Req, Ticket] = {}
-        self._look_at = IDLE_ACCOUNTS
+        self._look_at = IDLE_USERS
 
-    def account_of(self, req: Req) -> Account:
+    def user_of(self, req: Req) -> UserService:
         name = account_name(req.user_id)
-        account = self.accounts.get(name)
-        if account is None:
+        user = self.users.get(name)
+        if user is None:
             weight = self.weights.get(name, 1.0)
-            account = self.accounts[name] = Account(weight, self.prices.computed / weight)
-        return account
+            user = self.users[name] = UserService(weight, self.prices.computed / weight)
+        return user
 
     # Coming and going
 
@@ -150,7 +151,7 @@ class Ledger:
         return ticket is not None and ticket.waiting
 
     def leavers(self, waiting: Sequence[Req], newcomers: int) -> list[Ticket]:
-        """Tickets of requests that left the queue without a turn: aborted, or timed out.
+        """Tickets of requests that left the queue without being admitted: aborted, or timed out.
 
         Only their number tells that there are any, and then everybody is counted.
         """
@@ -165,17 +166,17 @@ class Ledger:
         ticket = self.tickets.get(req)
         if ticket is None:
             self._arrivals += 1
-            ticket = self.tickets[req] = Ticket(req, self.account_of(req), self._arrivals)
+            ticket = self.tickets[req] = Ticket(req, self.user_of(req), self._arrivals)
         else:
-            ticket.account.running -= 1
+            ticket.user.running -= 1
             del self._running[req]
             ticket.waiting = True
-        ticket.account.waiting += 1
+        ticket.user.waiting += 1
         self.waiting += 1
         return ticket
 
     def leave(self, ticket: Ticket) -> bool:
-        """The request waits no longer and never will. Whether less is due from its account."""
+        """The request waits no longer and never will. Whether less is due from its user."""
         self._stop_waiting(ticket)
         return self._close(ticket)
 
@@ -184,27 +185,27 @@ class Ledger:
         computed of it in this step, unless it was charged before."""
         self._stop_waiting(ticket)
         self._running[ticket.req] = ticket
-        account, req = ticket.account, ticket.req
-        account.running += 1
-        self._turns += 1
-        account.last_turn = self._turns
+        user, req = ticket.user, ticket.req
+        user.running += 1
+        self._admissions += 1
+        user.last_admission = self._admissions
         if not ticket.admitted:  # else it is back: nobody pays twice
             ticket.admitted = True
             ticket.whole = len(req.origin_input_ids)
             ticket.found = ticket.prompt = min(len(req.prefix_indices), ticket.whole)
-            account.counter += ticket.prompt * self.prices.cached / account.weight
-            account.promised += ticket.whole - ticket.prompt
+            user.counter += ticket.prompt * self.prices.cached / user.weight
+            user.promised += ticket.whole - ticket.prompt
         self._charge_prompt(ticket)
 
     def _stop_waiting(self, ticket: Ticket) -> None:
         ticket.waiting = False
-        ticket.account.waiting -= 1
+        ticket.user.waiting -= 1
         self.waiting -= 1
 
     # Charging
 
-    def settle(self) -> list[Account]:
-        """Charge what has been computed and produced since the last time. Returns accounts from
+    def charge_progress(self) -> list[UserService]:
+        """Charge what has been computed and produced since the last time. Returns users from
         which less is due."""
         ended: list[Ticket] = []
         for req, ticket in self._running.items():
@@ -213,13 +214,13 @@ class Ledger:
             produced = len(req.output_ids) - ticket.outputs
             if produced > 0:
                 ticket.outputs += produced
-                ticket.account.counter += produced * self.prices.output / ticket.account.weight
+                ticket.user.counter += produced * self.prices.output / ticket.user.weight
             if req.finished() or req.req_pool_idx is None:
                 ended.append(ticket)
         for ticket in ended:
-            ticket.account.running -= 1
+            ticket.user.running -= 1
             del self._running[ticket.req]
-        return [ticket.account for ticket in ended if self._close(ticket)]
+        return [ticket.user for ticket in ended if self._close(ticket)]
 
     def _charge_prompt(self, ticket: Ticket) -> None:
         """A long prompt is computed in chunks, and charged chunk by chunk."""
@@ -228,50 +229,50 @@ class Ledger:
             return
         computed = min(chunk.end, ticket.whole) - ticket.prompt
         if computed > 0:
-            account = ticket.account
+            user = ticket.user
             ticket.prompt += computed
-            account.promised -= computed
-            account.counter += computed * account.rate
+            user.promised -= computed
+            user.counter += computed * user.rate
 
     def _close(self, ticket: Ticket) -> bool:
-        """Nobody owes for chunks of a prompt that an abort has left uncomputed."""
+        """Charge nobody for chunks of a prompt that an abort has left uncomputed."""
         del self.tickets[ticket.req]
         rest = ticket.whole - ticket.prompt
-        ticket.account.promised -= rest
+        ticket.user.promised -= rest
         return rest > 0
 
     # Weights
 
-    def reweigh(self, weights: Mapping[str, float]) -> list[Account]:
+    def reweigh(self, weights: Mapping[str, float]) -> list[UserService]:
         """Charge by other weights from now on; what was served before stays charged as it was.
-        Returns accounts from which less may be due."""
-        ended = self.settle()
+        Returns users from which less may be due."""
+        ended = self.charge_progress()
         self.weights = weights
-        for name, account in self.accounts.items():
-            account.weight = weights.get(name, 1.0)
-            account.rate = self.prices.computed / account.weight
-        return list(dict.fromkeys((*ended, *self.accounts.values())))
+        for name, user in self.users.items():
+            user.weight = weights.get(name, 1.0)
+            user.rate = self.prices.computed / user.weight
+        return list(dict.fromkeys((*ended, *self.users.values())))
 
     # Closing
 
-    def close_idle(self, floor: float, keep: Account | None) -> None:
-        """Forget accounts that would be lifted to ``floor`` anyway when they come back, and of the
-        others without a request all but the ``REMEMBERED`` that had a turn last.
+    def close_idle(self, floor: float, keep: UserService | None) -> None:
+        """Forget users that would be lifted to ``floor`` anyway when they come back, and of the
+        others without a request all but the ``REMEMBERED`` that were admitted last.
 
         Looks only when their number has doubled, so that each newcomer pays a constant.
         """
-        if len(self.accounts) <= self._look_at:
+        if len(self.users) <= self._look_at:
             return
-        idle: list[tuple[str, Account]] = []
-        open_: dict[str, Account] = {}
-        for name, account in self.accounts.items():
-            if account.waiting or account.running or account is keep:
-                open_[name] = account
-            elif account.counter > floor:
-                idle.append((name, account))
-        idle.sort(key=lambda entry: entry[1].last_turn)
-        self.accounts = open_ | dict(idle[-REMEMBERED:])
-        self._look_at = max(IDLE_ACCOUNTS, 2 * len(self.accounts))
+        idle: list[tuple[str, UserService]] = []
+        open_: dict[str, UserService] = {}
+        for name, user in self.users.items():
+            if user.waiting or user.running or user is keep:
+                open_[name] = user
+            elif user.counter > floor:
+                idle.append((name, user))
+        idle.sort(key=lambda entry: entry[1].last_admission)
+        self.users = open_ | dict(idle[-REMEMBERED:])
+        self._look_at = max(IDLE_USERS, 2 * len(self.users))
 
     def piles_up(self, entries: int) -> bool:
         """Whether most of so many entries, of which one waiting request has one, are outdated."""

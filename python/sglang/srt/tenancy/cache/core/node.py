@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.namespace import Namespace
 from sglang.srt.tenancy.user_id import PUBLIC as PUBLIC
 
@@ -36,6 +33,11 @@ class SharingStats:
         self.u_pre = 0
         # Public key of a first page -> owner -> their private child that begins with it.
         self.candidates: dict[Any, dict[str, Node]] | None = None
+
+    def copy_to(self, other: SharingStats) -> None:
+        """Give another node the same counts and first owner."""
+        other.first_owner, other.u_pre = self.first_owner, self.u_pre
+        other.users = set(self.users)
 
     def roll(self, *, one_epoch: bool) -> None:
         self.u_pre = len(self.users) if one_epoch else 0
@@ -77,15 +79,15 @@ class Node:
         "write_through_pending_id",
     )
 
-    def __init__(self, key: RadixKey, parent: Node | None, moment: int, epoch: int, priority: int):
+    def __init__(self, key: Any, parent: Node | None, moment: int, epoch: int, priority: int):
         namespace = key.extra_key
         self.owner: str = namespace.owner if type(namespace) is Namespace else PUBLIC
         self.stats: SharingStats | None = None
         self.key = key
         self.parent = parent
         self.children: dict[Any, Node] = {}
-        self.value: torch.Tensor | None = None  # device slots, int64, one a token
-        self.host_value: torch.Tensor | None = None  # host slots
+        self.value: Any = None  # device slots (``Slots``), one a token; None: not there
+        self.host_value: Any = None  # host slots
         self.lock_ref = 0
         self.host_ref_counter = 0
         self.priority = priority

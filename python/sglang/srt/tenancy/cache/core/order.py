@@ -27,7 +27,7 @@ from sglang.srt.tenancy.cache.core.levels import Levels
 from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
 from sglang.srt.tenancy.cache.core.quota import CacheShares, Quota
 from sglang.srt.tenancy.cache.core.segments import Segments
-from sglang.srt.tenancy.cache.core.window import Clock
+from sglang.srt.tenancy.cache.core.window import EpochCounter
 
 _SMALL = 1 / 8  # of the tier: nobody holds too much below that, however many owners there are
 _KEPT = 1 / 2  # of a fair share: protected tokens below that do not go for what is not
@@ -56,7 +56,7 @@ class EvictionOrder:
         priority: Callable[[Node], Any],
         leaves: Collection[Node],
         capacity: int,
-        clock: Clock,
+        clock: EpochCounter,
         weights: Mapping[str, float],
         shares: CacheShares | None = None,
     ):

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sglang.srt.tenancy.cache.tree import common_prefix
+from sglang.srt.tenancy.cache.core.tokens import common_prefix
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
 from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
-from sglang.srt.tenancy.cache.core.window import Clock
+from sglang.srt.tenancy.cache.core.window import EpochCounter
 
 
 class Segments:
@@ -21,7 +21,7 @@ class Segments:
     ``weights``: owner -> weight, 1 for whoever is missing.
     """
 
-    def __init__(self, clock: Clock, weights: Mapping[str, float]):
+    def __init__(self, clock: EpochCounter, weights: Mapping[str, float]):
         self._clock = clock
         self._weights = weights
         self.epoch = clock.epoch  # of the counts; ``age`` brings them to the clock's

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sglang.srt.tenancy.cache.core.node import Node
 
 
-class Clock:
+class EpochCounter:
     """Counts admitted requests; ``epoch_requests`` of them are an epoch."""
 
     __slots__ = ("_came", "_came_before", "admitted", "epoch", "epoch_requests", "ticks")

@@ -1,0 +1,1 @@
+"""Real caches on real pools in this process, and a request's way through them."""

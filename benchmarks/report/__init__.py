@@ -1,0 +1,1 @@
+"""What a benchmark leaves behind: targets, results as JSON, tables and figures."""

@@ -1,0 +1,102 @@
+"""Show operators what they may see of a tree: totals and shape.
+
+Never tokens, text or plain user ids.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from sglang.srt.tenancy.cache.core.cache import OwnedCache
+from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
+from sglang.srt.tenancy.cache.core.order import EvictionOrder
+from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
+from sglang.srt.tenancy.cache.core.quota import Quota
+from sglang.srt.tenancy.user_id import digest
+
+# Per node, as the tree keeps them: a window that nobody touched since is not rolled.
+COUNTERS = ("epoch", "hit_cur", "u_cnt_l", "hit_pre", "u_pre")
+
+
+def stats(cache: OwnedCache, owners: int) -> dict[str, Any]:
+    """Sum up one tree. Sizes are in tokens; ``owners``: how many of the largest are listed.
+
+    ``host`` is None where there is no host tier.
+    """
+    return {
+        "epoch": cache.clock.epoch,
+        "admitted": cache.clock.admitted,
+        "device": {
+            "capacity": int(cache.device.order.capacity),
+            "evictable": cache.device.evictable,
+            "protected": cache.protected_size(),
+            **_occupancy(cache.device.order, owners),
+        },
+        "host": None
+        if cache.host is None
+        else {
+            "capacity": int(cache.host.order.capacity),
+            **_occupancy(cache.host.order, owners),
+        },
+        "counts": {name: int(count) for name, count in cache.counts.items()},
+    }
+
+
+def _occupancy(order: EvictionOrder, owners: int) -> dict[str, Any]:
+    sizes: OwnerSizes = order.sizes
+    return {
+        "public": sizes.get(PUBLIC, 0),
+        "private": sizes.private,
+        "owners": sizes.owners(),
+        "largest_owners": [
+            {"owner": digest(owner), "tokens": size} | _allowed(order.quota, owner)
+            for owner, size in sizes.largest(owners)
+        ],
+    }
+
+
+def _allowed(quota: Quota | None, owner: str) -> dict[str, int]:
+    """Return what the owner's ``cache_share`` is in tokens, where they have one."""
+    tokens = None if quota is None else quota.of(owner)
+    return {} if tokens is None else {"allowed": tokens}
+
+
+def tree(cache: OwnedCache, depth: int, nodes: int) -> dict[str, Any]:
+    """Show the root and what is below it, as nested dictionaries.
+
+    At most ``nodes`` nodes beside the root and ``depth`` levels below it, breadth first: a
+    budget that ends leaves out the deepest. ``truncated`` marks a node whose ``children``
+    are not all there.
+    """
+    root = _node(cache.tree.root)
+    pending = deque([(cache.tree.root, root, 0)])
+    shown = 0
+    while pending:
+        node, entry, level = pending.popleft()
+        if level < depth:
+            for child in node.children.values():
+                if shown == nodes:
+                    break
+                shown += 1
+                below = _node(child)
+                entry["children"].append(below)
+                pending.append((child, below, level + 1))
+        entry["truncated"] = len(entry["children"]) < entry["child_count"]
+    return root
+
+
+def _node(node: Node) -> dict[str, Any]:
+    owner = node.owner
+    return {
+        "scope": "public" if owner == PUBLIC else "private",
+        "owner": None if owner == PUBLIC else digest(owner),
+        "tokens": len(node.key),
+        **{name: getattr(node, name, None) for name in COUNTERS},
+        "device": bool(len(node.key)) and not node.evicted,
+        "host": bool(node.backuped),
+        "lock_ref": int(node.lock_ref),
+        "child_count": len(node.children),
+        "truncated": False,
+        "children": [],
+    }
