@@ -118,4 +118,4 @@ def running(
                 raise ServerFailed(f"{mode.name}: {problem}\n{tail}") from problem
             yield process.url
         finally:
-            process.stop()
+            process.kill()

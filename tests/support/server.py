@@ -53,7 +53,8 @@ class Server:
             env = {"TMPDIR": folder, "OMP_NUM_THREADS": "1", **self._env}
             with self._log.open("wb") as log:
                 process = ServerProcess(self._flags, output=log.fileno(), env=env)
-            starting.callback(process.stop)
+            # Its own way of ending takes seconds.
+            starting.callback(process.kill)
             self._wait(process)
             self._process = process
             self._http = starting.enter_context(
