@@ -32,10 +32,11 @@ demo: $(INSTALLED) ## Play a short conversation of three users and show what eac
 install: $(INSTALLED) ## Make .venv and install the fork into it
 
 test: $(TESTABLE) ## Run every test
-	$(BIN)/python -m pytest -v tests
+	$(BIN)/python -m pytest -v -n 2 --dist loadfile -m "not alone" tests
+	$(BIN)/python -m pytest -v -m alone tests
 
-test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
-	$(BIN)/python -m pytest -v -n auto --dist worksteal -m "not server and not build" tests
+test-fast: $(TESTABLE) ## Run the tests that start no server, build nothing and are not slow
+	$(BIN)/python -m pytest -v -n auto --dist worksteal -m "not (server or build or slow)" tests
 
 soak: $(TESTABLE) ## Try the tree with SOAK_STEPS random steps, other ones each time
 	cd tests && ../$(BIN)/python -m support.soak $(SOAK_STEPS)

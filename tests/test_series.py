@@ -132,6 +132,7 @@ def verify(repo: Path) -> tuple[str, ...]:
 # --- apply and revert
 
 
+@pytest.mark.slow
 def test_apply_and_revert(repo: Path, pristine: Path, tmp_path: Path, layout: str) -> None:
     target = tmp_path / "target"
     if layout == "wheel":
@@ -308,6 +309,7 @@ def stopped(repo: Path, target: Path, command: str, step: int, number: int) -> i
     return subprocess.run(run, capture_output=True, check=False, timeout=60).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["apply", "revert"])
 def test_killed_at_every_step(repo: Path, small: Path, tmp_path: Path, command: str) -> None:
     pristine = tree_digest(small)
@@ -363,6 +365,7 @@ def test_a_failing_disk_undoes_at_once(
     assert tree_digest(small) == before
 
 
+@pytest.mark.slow
 def test_an_edit_after_a_kill_is_not_lost(repo: Path, small: Path) -> None:
     # The step at which the first files are renamed and others are not.
     for step in range(10, 40):
@@ -385,6 +388,7 @@ def test_the_real_series() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_real_series_applies_and_reverts(target: Path) -> None:
     repository = Repository(ROOT)
     before = tree_digest(target)
@@ -475,6 +479,7 @@ def test_a_base_that_is_not_pinned_is_refused(repo: Path, small: Path) -> None:
     assert "upstream.json pins no 1.2.3; use one of: 0.5.17" in message
 
 
+@pytest.mark.slow
 def test_verify_notes_shifted_lines_and_refresh_renumbers(repo: Path, target: Path) -> None:
     path = repo / QUEUE / SECOND
     text = path.read_text()
@@ -529,6 +534,7 @@ def test_refresh_without_edits_changes_nothing(repo: Path, target: Path) -> None
     assert tree_digest(repo) == before
 
 
+@pytest.mark.slow
 def test_refresh_finds_the_only_owner(repo: Path, target: Path, fresh: Path) -> None:
     series(repo, "apply", str(target))
     edit(target / BATCH, "# batch\n", "# better\n")
@@ -542,6 +548,7 @@ def test_refresh_finds_the_only_owner(repo: Path, target: Path, fresh: Path) -> 
     assert (repo / "python" / OWN).read_text() == "RULES = 2\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owner", [FIRST, SECOND])
 def test_refresh_of_a_shared_file(repo: Path, target: Path, fresh: Path, owner: str) -> None:
     series(repo, "apply", str(target))
@@ -568,6 +575,7 @@ def test_refresh_refuses_an_edit_of_a_later_patch(repo: Path, target: Path) -> N
     assert tree_digest(repo) == before
 
 
+@pytest.mark.slow
 def test_refresh_makes_a_new_patch(repo: Path, target: Path, fresh: Path) -> None:
     series(repo, "apply", str(target))
     init = target / "sglang/__init__.py"
@@ -590,6 +598,7 @@ def test_refresh_makes_a_new_patch(repo: Path, target: Path, fresh: Path) -> Non
     assert tree_digest(fresh) == tree_digest(target)
 
 
+@pytest.mark.slow
 def test_refresh_drops_what_was_edited_away(repo: Path, target: Path, fresh: Path) -> None:
     series(repo, "apply", str(target))
     edit(target / ALONE, "# alone\n", "")
