@@ -1,4 +1,4 @@
-"""Where the scheduler meets the tenant cache: upstream's registry of cache backends."""
+"""Build the tenant cache for the scheduler, through upstream's registry of cache backends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["adopt", "build", "refuse"]
 
 
 def build(context: TreeCacheBuildContext) -> BasePrefixCache:
-    """The tenant cache for this model. Raises ValueError for trees that have no owners."""
+    """Build the tenant cache for this model. Raises ValueError for trees that have no owners."""
     refuse(context)
     config = _config(context.server_args)
     cache = _build(context, config)
@@ -52,7 +52,7 @@ def _build(context: TreeCacheBuildContext, config: TenantConfig) -> TenantCache:
 
 
 def _config(options: TenantOptions) -> TenantConfig:
-    """Who may hold how much, as it stands when the server starts: every rank has the same."""
+    """Read who may hold how much, as it stands when the server starts: every rank has the same."""
     return TenantConfig.load(options.tenant_config) if options.tenant_config else TenantConfig()
 
 
