@@ -80,15 +80,13 @@ def speed(texts: Sequence[Text]) -> dict[str, float]:
         text = " ".join(text.text for text in texts if text.language == language)[:100_000]
         speeds[f"rules {language}"] = _rate(lambda text=text: find(text), len(text))
     prompt = list(" ".join(text.text for text in texts if not text.labels).encode()[:20_000])
-    speeds["tokens, all new"] = _rate(
-        lambda: Scanner(BYTES, [Rules()]).judge([prompt]), len(prompt)
-    )
+    speeds["tokens, all new"] = _rate(lambda: Scanner(BYTES, [Rules()]).scan([prompt]), len(prompt))
     scanner = Scanner(BYTES, [Rules()])
-    scanner.judge([prompt[:18_000]])
+    scanner.scan([prompt[:18_000]])
     turns = iter(range(10**9))
 
     def next_turn() -> None:
-        scanner.judge([[*prompt[:18_000], *str(next(turns)).encode(), *prompt[18_000:]]])
+        scanner.scan([[*prompt[:18_000], *str(next(turns)).encode(), *prompt[18_000:]]])
 
     speeds["tokens, 9 of 10 remembered"] = _rate(next_turn, len(prompt))
     return {name: round(value) for name, value in speeds.items()}

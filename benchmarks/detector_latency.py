@@ -62,7 +62,7 @@ async def processor(url: str, key: str, blocks: int) -> dict[str, Any]:
                 before = _busy(server), _busy(worker)
                 for _ in range(BLOCK):
                     await _ask(client, chance, how, 1)
-                await client.verdicts_are_in()
+                await client.scan_results_are_in()
                 spent[how]["http"] += _busy(server) - before[0]
                 spent[how]["detector"] += _busy(worker) - before[1]
     each = 1_000 / (blocks * BLOCK)

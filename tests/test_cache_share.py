@@ -105,7 +105,7 @@ def test_what_leaves_the_device_stays_on_the_host(policy: str) -> None:
     assert found(engine, "small", prompt(1, 70)) == 70
 
 
-def test_nobody_else_gives_way() -> None:
+def test_nobody_else_is_evicted() -> None:
     engine = engine_of(shares=CacheShares({"small": 0.1, "also": 0.2}))
     others = {"also": prompt(100, 150), "free": prompt(101, 400)}
     for user, tokens in others.items():
@@ -142,7 +142,7 @@ def test_retracted_and_aborted_requests_leave_no_more(host: bool) -> None:
         assert held(engine, "small")[0] == 100
 
 
-def test_a_transfers_end_unlocks_what_gives_way() -> None:
+def test_a_transfers_end_unlocks_what_is_evicted() -> None:
     tree = Tree(ours=True, device_tokens=POOL, shares=SMALL)
     first, second = prompt(1, 60), prompt(2, 60)
     for tokens in (first, second):

@@ -78,9 +78,9 @@ def test_texts_longer_than_its_window(classifier: Path) -> None:
 def test_with_the_rules(classifier: Path) -> None:
     text = "words " * 40 + "secret words 4012 8888 8888 1881 " + "words " * 40
     finders: list[Finder] = [Rules(), Model(str(classifier))]
-    (verdict,) = Scanner(BYTES, finders).judge([list(text.encode())])
-    assert verdict.sensitive == text.index("secret")
-    assert verdict.kinds == ("card", "model: SECRET")
+    (result,) = Scanner(BYTES, finders).scan([list(text.encode())])
+    assert result.sensitive == text.index("secret")
+    assert result.kinds == ("card", "model: SECRET")
 
 
 @pytest.mark.slow
@@ -89,8 +89,8 @@ async def test_in_the_detectors_process(classifier: Path) -> None:
     async with running(model=str(classifier)) as pipeline:
         delivered = Delivered()
         pipeline.offer(delivered.prompt(text))
-        await until(lambda: delivered.verdicts)
-    assert delivered.verdicts[text] == (text.index("secret"),) * 2
+        await until(lambda: delivered.results)
+    assert delivered.results[text] == (text.index("secret"),) * 2
 
 
 def test_folders_that_are_no_classifier(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The queue and its process: bounded, and whatever fails, no verdict is given."""
+"""The queue and its process: bounded, and whatever fails, no result is given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.detector import BYTES, Delivered, Verdict, running, until
+from support.detector import BYTES, Delivered, Found, running, until
 
 from sglang.srt.tenancy.detect import process, wire
 from sglang.srt.tenancy.detect.judge import parse
@@ -20,15 +20,15 @@ CARD = f"{HARMLESS}4012 8888 8888 1881 {HARMLESS}"
 HINT = f"{HARMLESS}She was diagnosed with cancer. {HARMLESS}"
 
 
-async def test_verdicts_arrive() -> None:
+async def test_results_arrive() -> None:
     delivered = Delivered()
     async with running() as pipeline:
         for text in (HARMLESS, CARD):
             pipeline.offer(delivered.prompt(text))
-        await until(lambda: len(delivered.verdicts) == 2)
-    assert delivered.verdicts[HARMLESS] == (len(HARMLESS) - 64, None)
-    assert delivered.verdicts[CARD] == (len(HARMLESS), len(HARMLESS))
-    assert pipeline.counts["judged"] == 2
+        await until(lambda: len(delivered.results) == 2)
+    assert delivered.results[HARMLESS] == (len(HARMLESS) - 64, None)
+    assert delivered.results[CARD] == (len(HARMLESS), len(HARMLESS))
+    assert pipeline.counts["scanned"] == 2
     assert pipeline.kinds["card"] == 1
 
 
@@ -52,9 +52,9 @@ async def test_a_full_queue_gives_up_the_oldest() -> None:
     assert pipeline.stats() | {"queued": 0, "queued_tokens": 0} == pipeline.stats()
     pipeline.offer(delivered.prompt(texts[3]))
     pipeline.start()
-    await until(lambda: delivered.verdicts)
+    await until(lambda: delivered.results)
     await pipeline.stop()
-    assert set(delivered.verdicts) == {texts[3]}
+    assert set(delivered.results) == {texts[3]}
 
 
 async def test_an_erased_users_prompts_are_forgotten() -> None:
@@ -65,15 +65,15 @@ async def test_an_erased_users_prompts_are_forgotten() -> None:
     assert pipeline.forget("ann") == 1
     assert pipeline.stats()["queued_tokens"] == len(CARD)
     pipeline.start()
-    await until(lambda: delivered.verdicts)
+    await until(lambda: delivered.results)
     assert pipeline.forget("ben") == 0
     pipeline.offer(replace(delivered.prompt(HARMLESS), user="ann"))
     assert pipeline.forget("ann") == 1
     await until(lambda: pipeline.stats()["running"])
     pipeline.offer(delivered.prompt("last " * 50))
-    await until(lambda: len(delivered.verdicts) == 2)
+    await until(lambda: len(delivered.results) == 2)
     await pipeline.stop()
-    assert HARMLESS not in delivered.verdicts
+    assert HARMLESS not in delivered.results
     assert not pipeline.counts["crashes"]
 
 
@@ -86,12 +86,12 @@ async def test_a_killed_process_is_replaced() -> None:
         os.kill(first, signal.SIGKILL)
         await until(lambda: pipeline.counts["crashes"] == 1)
         pipeline.offer(delivered.prompt(HARMLESS))
-        await until(lambda: delivered.verdicts)
+        await until(lambda: delivered.results)
         assert pipeline.stats()["pid"] != first
 
 
 @pytest.mark.slow
-async def test_a_batch_that_hangs_is_lost_and_the_next_is_judged() -> None:
+async def test_a_batch_that_hangs_is_lost_and_the_next_is_scanned() -> None:
     delivered = Delivered()
     async with running(limits=Limits(first_pause=0.01, batch_seconds=5.0)) as pipeline:
         await until(lambda: pipeline.stats()["running"])
@@ -102,11 +102,11 @@ async def test_a_batch_that_hangs_is_lost_and_the_next_is_judged() -> None:
         await until(lambda: pipeline.counts["crashes"] == 1)
         assert pipeline.counts["lost"] == 1
         pipeline.offer(delivered.prompt(HARMLESS))
-        await until(lambda: delivered.verdicts)
-    assert set(delivered.verdicts) == {HARMLESS}
+        await until(lambda: delivered.results)
+    assert set(delivered.results) == {HARMLESS}
 
 
-async def test_a_process_that_cannot_start_gives_no_verdict(
+async def test_a_process_that_cannot_start_gives_no_result(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "worker.py"
@@ -117,22 +117,22 @@ async def test_a_process_that_cannot_start_gives_no_verdict(
         async with running() as pipeline:
             pipeline.offer(delivered.prompt(HARMLESS))
             await until(lambda: pipeline.counts["crashes"] >= 3)
-            assert not delivered.verdicts
+            assert not delivered.results
             patch.undo()
-            await until(lambda: delivered.verdicts)
+            await until(lambda: delivered.results)
 
 
-async def test_without_text_there_is_no_verdict() -> None:
+async def test_without_text_there_is_no_result() -> None:
     delivered = Delivered()
 
     async def deliver(harmless: int, sensitive: int | None) -> None:
-        delivered.verdicts["image"] = (harmless, sensitive)
+        delivered.results["image"] = (harmless, sensitive)
 
     async with running() as pipeline:
         pipeline.offer(Prompt(array("q", [1, 2, 1_000_000] * 50), deliver))
         pipeline.offer(delivered.prompt(HARMLESS))
-        await until(lambda: delivered.verdicts)
-    assert set(delivered.verdicts) == {HARMLESS}
+        await until(lambda: delivered.results)
+    assert set(delivered.results) == {HARMLESS}
     assert pipeline.counts["without_text"] == 1
 
 
@@ -151,7 +151,7 @@ class Says:
 
 
 AT = len(HARMLESS)
-WHAT_THE_JUDGE_DECIDES: list[tuple[bool | Exception | None, Verdict]] = [
+WHAT_THE_JUDGE_DECIDES: list[tuple[bool | Exception | None, Found]] = [
     (False, (len(HINT) - 64, None)),
     (True, (AT, AT)),
     (None, (AT, None)),
@@ -159,16 +159,16 @@ WHAT_THE_JUDGE_DECIDES: list[tuple[bool | Exception | None, Verdict]] = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "verdict"), WHAT_THE_JUDGE_DECIDES)
+@pytest.mark.parametrize(("answer", "result"), WHAT_THE_JUDGE_DECIDES)
 async def test_the_judge_decides_what_is_open(
-    answer: bool | Exception | None, verdict: Verdict
+    answer: bool | Exception | None, result: Found
 ) -> None:
     delivered, judge = Delivered(), Says(answer)
     async with running(judge) as pipeline:
         for text in (HARMLESS, CARD, HINT):
             pipeline.offer(delivered.prompt(text))
-        await until(lambda: len(delivered.verdicts) == 3)
-    assert delivered.verdicts[HINT] == verdict
+        await until(lambda: len(delivered.results) == 3)
+    assert delivered.results[HINT] == result
     assert len(judge.asked) == 1
     assert "She was diagnosed" in judge.asked[0]
 
@@ -177,8 +177,8 @@ async def test_without_a_judge_what_is_open_stays_private() -> None:
     delivered = Delivered()
     async with running() as pipeline:
         pipeline.offer(delivered.prompt(HINT))
-        await until(lambda: delivered.verdicts)
-    assert delivered.verdicts[HINT] == (AT, None)
+        await until(lambda: delivered.results)
+    assert delivered.results[HINT] == (AT, None)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Judgements in tokens: bytes, overlaps, and what is remembered."""
+"""Scan results in tokens: bytes, overlaps, and what is remembered."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from sglang.srt.tenancy.detect.finding import LONGEST, Finding
-from sglang.srt.tenancy.detect.memory import CHUNK, Memory
 from sglang.srt.tenancy.detect.rules import Rules, find
 from sglang.srt.tenancy.detect.scan import MOST_HINTS, TAIL, Scanner
+from sglang.srt.tenancy.detect.scan_cache import CHUNK, ScanCache
 from sglang.srt.tenancy.detect.vocabulary import TokenText, bytes_of_tokens
 
 BYTES = [bytes([value]) for value in range(256)]
@@ -36,41 +36,41 @@ class Counted:
 
 
 def test_harmless_up_to_its_end() -> None:
-    (verdict,) = Scanner(BYTES, [Rules()]).judge([tokens("words " * 100)])
-    assert verdict.sensitive is None
-    assert verdict.harmless == 600 - TAIL
+    (result,) = Scanner(BYTES, [Rules()]).scan([tokens("words " * 100)])
+    assert result.sensitive is None
+    assert result.harmless == 600 - TAIL
 
 
 @pytest.mark.parametrize("before", ["", "words ", "words " * 100, "字" * 50, "🙂" * 30])
 def test_sensitive_begins_at_its_first_byte(before: str) -> None:
-    (verdict,) = Scanner(BYTES, [Rules()]).judge([tokens(f"{before}{CARD} {'words ' * 50}")])
-    assert verdict.sensitive == verdict.harmless == len(before.encode())
-    assert "card" in verdict.kinds
+    (result,) = Scanner(BYTES, [Rules()]).scan([tokens(f"{before}{CARD} {'words ' * 50}")])
+    assert result.sensitive == result.harmless == len(before.encode())
+    assert "card" in result.kinds
 
 
 def test_a_token_that_begins_before_the_item_is_sensitive() -> None:
     vocabulary = [*BYTES, b"is 4012 ", b"8888 8888 1881 and"]
     ids = [*tokens("the card "), 256, 257, *tokens(" more words" * 20)]
-    (verdict,) = Scanner(vocabulary, [Rules()]).judge([ids])
-    assert verdict.sensitive == verdict.harmless == len("the card ")
+    (result,) = Scanner(vocabulary, [Rules()]).scan([ids])
+    assert result.sensitive == result.harmless == len("the card ")
 
 
 def test_an_end_that_may_go_on_is_left_open() -> None:
     text = "words " * 50 + "card 4012 8888 8888"
-    (verdict,) = Scanner(BYTES, [Rules()]).judge([tokens(text)])
-    assert verdict.sensitive is None
-    assert verdict.harmless < text.index("4012")
+    (result,) = Scanner(BYTES, [Rules()]).scan([tokens(text)])
+    assert result.sensitive is None
+    assert result.harmless < text.index("4012")
 
 
 def test_short_prompts_have_no_harmless_part() -> None:
     for text in ("", "hi"):
-        (verdict,) = Scanner(BYTES, [Rules()]).judge([tokens(text)])
-        assert (verdict.harmless, verdict.sensitive) == (0, None)
+        (result,) = Scanner(BYTES, [Rules()]).scan([tokens(text)])
+        assert (result.harmless, result.sensitive) == (0, None)
 
 
 @pytest.mark.parametrize("ids", [[1, 2, 300], [-1, 5], [1 << 40]])
-def test_ids_without_text_have_no_verdict(ids: list[int]) -> None:
-    known, unknown = Scanner(BYTES, [Rules()]).judge([tokens("words " * 40), ids])
+def test_ids_without_text_have_no_result(ids: list[int]) -> None:
+    known, unknown = Scanner(BYTES, [Rules()]).scan([tokens("words " * 40), ids])
     assert known.known
     assert not unknown.known
     assert (unknown.harmless, unknown.sensitive) == (0, None)
@@ -78,56 +78,56 @@ def test_ids_without_text_have_no_verdict(ids: list[int]) -> None:
 
 def test_hints_end_the_harmless_part_and_have_excerpts() -> None:
     text = "words " * 50 + "She was diagnosed with cancer. " + "words " * 100
-    (verdict,) = Scanner(BYTES, [Rules()], excerpts=True).judge([tokens(text)])
+    (result,) = Scanner(BYTES, [Rules()], excerpts=True).scan([tokens(text)])
     at = text.index("She")
-    assert verdict.sensitive is None
-    assert verdict.harmless == at
-    assert verdict.possible == len(text) - TAIL
-    assert [hint.start for hint in verdict.hints] == [at]
-    assert "She was diagnosed with cancer." in verdict.hints[0].excerpt
+    assert result.sensitive is None
+    assert result.harmless == at
+    assert result.possible == len(text) - TAIL
+    assert [hint.start for hint in result.hints] == [at]
+    assert "She was diagnosed with cancer." in result.hints[0].excerpt
 
 
 def test_more_hints_than_a_judge_is_asked() -> None:
     text = "She was diagnosed with cancer. " * 10
-    (verdict,) = Scanner(BYTES, [Rules()], excerpts=True).judge([tokens(text)])
-    assert len(verdict.hints) == MOST_HINTS
-    assert verdict.possible == text.index("She") + MOST_HINTS * len(text) // 10
+    (result,) = Scanner(BYTES, [Rules()], excerpts=True).scan([tokens(text)])
+    assert len(result.hints) == MOST_HINTS
+    assert result.possible == text.index("She") + MOST_HINTS * len(text) // 10
 
 
 def test_a_prompt_is_read_once() -> None:
     counted = Counted()
     scanner = Scanner(BYTES, [counted])
     system = "You answer in short sentences. " * 200
-    scanner.judge([tokens(system)])
+    scanner.scan([tokens(system)])
     assert counted.read == len(system)
     counted.read = 0
     text = system + "What is new? " * 10
-    (verdict,) = scanner.judge([tokens(text)])
+    (result,) = scanner.scan([tokens(text)])
     assert counted.read <= len(text) - len(system) + 2 * LONGEST + CHUNK
-    assert verdict.harmless == len(text) - TAIL
+    assert result.harmless == len(text) - TAIL
 
 
 def test_what_follows_something_sensitive_is_not_read_again() -> None:
     counted = Counted()
     scanner = Scanner(BYTES, [counted])
     text = CARD + " words" * 300
-    first = scanner.judge([tokens(text)])
+    first = scanner.scan([tokens(text)])
     counted.read = 0
-    second = scanner.judge([tokens(text + " more" * 300)])
+    second = scanner.scan([tokens(text + " more" * 300)])
     assert counted.read == 0
     assert second[0].sensitive == first[0].sensitive == 0
 
 
-def test_memory_is_bounded_and_keeps_what_is_used() -> None:
-    memory = Memory(capacity=3)
+def test_the_scan_cache_is_bounded_and_keeps_what_is_used() -> None:
+    cache = ScanCache(capacity=3)
     names = [bytes([number]) * 16 for number in range(5)]
     for name in names[:3]:
-        memory.keep(name, ())
-    assert memory.longest(names[:1]) == (1, ())
-    memory.keep(names[3], ())
-    assert len(memory) == 3
-    assert memory.longest(names[1:2]) == (0, ())
-    assert memory.longest(names[:1]) == (1, ())
+        cache.keep(name, ())
+    assert cache.longest(names[:1]) == (1, ())
+    cache.keep(names[3], ())
+    assert len(cache) == 3
+    assert cache.longest(names[1:2]) == (0, ())
+    assert cache.longest(names[:1]) == (1, ())
 
 
 def test_remembered_is_what_reading_again_would_find() -> None:
@@ -150,8 +150,8 @@ def test_remembered_is_what_reading_again_would_find() -> None:
         shared, base = Scanner(vocabulary, [Rules()]), written(chance.randint(1, 30))
         for cut in sorted(chance.choices(range(len(base) + 1), k=4)):
             ids = base[:cut] + written(5)
-            (remembered,) = shared.judge([ids])
-            (fresh,) = Scanner(vocabulary, [Rules()]).judge([ids])
+            (remembered,) = shared.scan([ids])
+            (fresh,) = Scanner(vocabulary, [Rules()]).scan([ids])
             assert remembered[:2] == fresh[:2]
             assert remembered.possible == fresh.possible
 
@@ -199,7 +199,7 @@ def test_the_vocabulary_of_sentence_pieces() -> None:
     assert TokenText(vocabulary, tokenizer.encode(text)).text.strip() == text
 
 
-def test_a_tokenizer_that_loses_text_gets_no_verdicts() -> None:
+def test_a_tokenizer_that_loses_text_gets_no_results() -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import verdicts
+from support import scan_results
 from support.asks import Asker
 from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
+from support.scan_results import ask_three, detector, scanned
 from support.server import Server
-from support.verdicts import ask_three, detector, judged
 
 pytestmark = pytest.mark.server
 
 FLAGS = (
     *("--enable-tenant-cache", "--enable-cache-report", "--page-size", "16"),
-    *("--tenant-epoch-requests", "100000", *verdicts.FLAGS),
+    *("--tenant-epoch-requests", "100000", *scan_results.FLAGS),
 )
 
 
@@ -54,7 +54,7 @@ def test_what_follows_a_card_number_never_does(asker: Asker, endpoint: str, wher
     prompt = fresh_prompt(400)
     prompt = f"{prompt[:where]} 5105 1051 0510 5100 {prompt[where:]}"
     ask_three(asker, endpoint, prompt)
-    witness = fresh_prompt(400)  # verdicts are delivered in order
+    witness = fresh_prompt(400)  # scan results are delivered in order
     ask_three(asker, endpoint, witness)
     until(lambda: shared(asker, endpoint, witness) >= 300)
     # A chat's prompt has a role before the text.
@@ -63,10 +63,10 @@ def test_what_follows_a_card_number_never_does(asker: Asker, endpoint: str, wher
 
 def test_two_users_are_not_enough(asker: Asker) -> None:
     prompt = fresh_prompt(400)
-    before = judged(asker.server)
+    before = scanned(asker.server)
     for _ in range(2):
         asker.ask("chat", prompt, user_id=fresh_user())
-    until(lambda: judged(asker.server) >= before + 2)
+    until(lambda: scanned(asker.server) >= before + 2)
     assert shared(asker, "chat", prompt) == 0
 
 
@@ -79,13 +79,13 @@ def test_what_asks_to_stay_private_is_not_even_read(asker: Asker) -> None:
     assert detector(asker.server)["counts"].get("offered", 0) == before
 
 
-def test_a_batch_with_samples_is_judged(asker: Asker) -> None:
+def test_a_batch_with_samples_is_scanned(asker: Asker) -> None:
     prompts = [fresh_prompt(300), fresh_prompt(300)]
-    before = judged(asker.server)
+    before = scanned(asker.server)
     for _ in range(3):
         sampling = {"max_new_tokens": 2, "n": 2, "temperature": 0.5}
         asker.generate(text=prompts, user_id=fresh_user(), sampling_params=sampling)
-    until(lambda: judged(asker.server) >= before + 6)
+    until(lambda: scanned(asker.server) >= before + 6)
     until(lambda: all(shared(asker, "generate", prompt) >= 200 for prompt in prompts))
 
 
@@ -93,18 +93,18 @@ def offered(asker: Asker) -> int:
     return int(detector(asker.server)["counts"].get("offered", 0))
 
 
-def test_only_the_first_request_of_a_session_is_judged(asker: Asker) -> None:
+def test_only_the_first_request_of_a_session_is_scanned(asker: Asker) -> None:
     """What continues it is not where the tree begins; nothing is said of it: it stays private."""
     first, more = fresh_prompt(300), fresh_prompt(300)
     for _ in range(3):
         user = {"user_id": fresh_user()}
         session = asker.post("/open_session", {"capacity_of_str_len": 10_000, **user}).json()
-        before, known = judged(asker.server), offered(asker)
+        before, known = scanned(asker.server), offered(asker)
         begun = asker.generate(text=first, session_params={"id": session}, **user)
         after = {"id": session, "rid": begun["meta_info"]["id"]}
         asker.generate(text=more, session_params=after, **user)
         assert offered(asker) == known + 1
-        until(lambda before=before: judged(asker.server) == before + 1)  # type: ignore[misc]
+        until(lambda before=before: scanned(asker.server) == before + 1)  # type: ignore[misc]
     until(lambda: shared(asker, "generate", first) >= 200)
     assert shared(asker, "generate", more) == 0
 

@@ -90,7 +90,7 @@ def test_requests_under_way_insert_nothing_more(host: bool, chunk: int) -> None:
     on.drain()
 
 
-def test_a_late_verdict_brings_nothing_back() -> None:
+def test_a_late_scan_result_brings_nothing_back() -> None:
     on = engine()
     serve(on, "ann", COMMON, written=True)
     erase(on, "ann")

@@ -113,7 +113,7 @@ def test_memory_settles_at_the_weights(weights: dict[str, float]) -> None:
         assert abs(held[user] - fair) <= 20, (held, fair)
 
 
-def test_an_idle_user_gives_way_only_above_the_share() -> None:
+def test_an_idle_user_is_evicted_only_above_the_share() -> None:
     tree = Tree(ours=True, device_tokens=1000, host_ratio=1.1)
     for user, end in (("idle", 900), ("busy", 3000)):
         for start in range(0, end, 10):

@@ -13,20 +13,20 @@ import numpy.typing as npt
 import pytest
 from demo_model import SHAPES
 from safetensors.numpy import load_file, save_file
-from support import verdicts
+from support import scan_results
 from support.asks import Asker
 from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.reference import is_greedy
+from support.scan_results import ask_three
 from support.server import Server
 from support.sharing import beyond_chance
-from support.verdicts import ask_three
 
 from sglang.srt.lora.lora_registry import LoRARef
 
 pytestmark = pytest.mark.server
 
-SELECTIVE = ("--enable-tenant-cache", "--enable-cache-report", *verdicts.FLAGS)
+SELECTIVE = ("--enable-tenant-cache", "--enable-cache-report", *scan_results.FLAGS)
 ADAPTERS = ("one", "two")
 RANK, ALPHA = 4, 8
 WEIGHTS, ADAPTER_WEIGHTS = "model.safetensors", "adapter_model.safetensors"
@@ -120,7 +120,7 @@ def test_users_share_nothing_of_one_adapter(asker: Asker) -> None:
 
 
 def test_what_becomes_public_is_so_for_its_adapter(asker: Asker) -> None:
-    """A verdict speaks of the tokens as one adapter computes them."""
+    """A scan result speaks of the tokens as one adapter computes them."""
     prompt = fresh_prompt(400)
     ask_three(asker, "generate", prompt, lora_path="one")
     until(lambda: cached(asker, prompt, fresh_user(), "one") >= 300)

@@ -1,4 +1,4 @@
-"""Who has the turn does not wait for what has begun: on upstream's round, a modelled device."""
+"""Whoever was served less preempts a prompt that has begun: upstream's round, a modelled device."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_upstreams_policies_finish_what_they_have_begun(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", FAIR)
 def test_a_long_prompt_comes_to_an_end_whoever_else_comes(policy: str) -> None:
-    """Its turn is for as much as it needs; those who come meanwhile get as much, and no more."""
+    """It gets as much as it needs; those who come meanwhile get as much, and no more."""
     engine = engine_of(policy)
     long = ask(engine, "noisy", LONG)
     engine.step()
@@ -119,7 +119,7 @@ def test_a_long_prompt_comes_to_an_end_whoever_else_comes(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", FAIR)
 def test_also_where_others_come_one_by_one(policy: str) -> None:
-    """Giving way is not absence: it costs its user nothing."""
+    """To be preempted is not to be away: it costs its user nothing."""
     engine = engine_of(policy)
     ask(engine, "chatty", STEP, answer=1)
     to_the_end(engine)
@@ -160,7 +160,7 @@ def test_two_prompts_never_preempt_each_other(policy: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("policy", FAIR)
-def test_who_gives_way_is_next_among_equals(policy: str) -> None:
+def test_a_preempted_prompt_is_next_among_equals(policy: str) -> None:
     """It keeps its place in its user's queue."""
     engine, long, _ = behind_a_long_prompt(policy, "victim", 20)
     later = ask(engine, "noisy", LONG)
@@ -226,7 +226,7 @@ def test_what_comes_back_is_queued_by_age() -> None:
     assert list(queue) == tickets
 
 
-def test_books_are_opened_once_a_round() -> None:
+def test_the_tracker_is_updated_once_a_round() -> None:
     """Also in a round that asks first whether somebody goes before what has begun."""
     engine = engine_of("dlpm")
     ask(engine, "noisy", LONG)
@@ -299,7 +299,7 @@ def test_under_upstreams_policies_nobody_is() -> None:
 
 
 @pytest.mark.parametrize("policy", FAIR)
-def test_who_gave_way_was_not_retracted_and_waits_from_then_on(policy: str) -> None:
+def test_preempted_is_not_retracted_and_waits_from_then_on(policy: str) -> None:
     engine = engine_of(policy)
     long = ask(engine, "noisy", LONG)
     long.time_stats.set_wait_queue_entry_time(ts=1.0)
@@ -330,7 +330,7 @@ def test_looking_whether_somebody_came_costs_the_same_however_many_wait() -> Non
 
 
 @pytest.mark.parametrize("policy", FAIR)
-def test_an_abort_of_what_gave_way_settles_the_account(policy: str) -> None:
+def test_an_abort_of_a_preempted_prompt_settles_the_account(policy: str) -> None:
     engine, long, _ = behind_a_long_prompt(policy, "victim", 20)
     assert isinstance(engine.policy, FairPolicy)
     noisy = engine.policy.tracker.users["noisy"]
@@ -343,7 +343,7 @@ def test_an_abort_of_what_gave_way_settles_the_account(policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", FAIR)
-def test_what_is_kept_nowhere_keeps_the_turn(policy: str) -> None:
+def test_what_is_kept_nowhere_is_not_preempted(policy: str) -> None:
     """All of it would have to be computed again."""
     engine = engine_of(policy)
     long = ask(engine, "noisy", LONG)

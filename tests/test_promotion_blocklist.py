@@ -260,7 +260,7 @@ def flush(on: Engine) -> None:
     )
 
 
-def test_what_was_forgotten_must_be_judged_again() -> None:
+def test_what_was_forgotten_must_be_scanned_again() -> None:
     on = judging()
     for user in ("ann", "ben"):
         serve(on, user, COMMON)
@@ -275,7 +275,7 @@ def test_what_was_forgotten_must_be_judged_again() -> None:
 
 
 @pytest.mark.parametrize("joined", [False, True])
-def test_a_later_verdict_takes_back_an_earlier_one_also_when_it_is_forgotten(joined: bool) -> None:
+def test_a_later_result_takes_back_an_earlier_one_also_when_it_is_forgotten(joined: bool) -> None:
     on = judging()
     serve(on, "ann", COMMON)
     judge(on, "ann", COMMON, 40)

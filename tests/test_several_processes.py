@@ -175,7 +175,9 @@ def test_every_http_process_reloads(replicas: Server, config_file: Path) -> None
 @pytest.mark.parametrize(
     "flags", [("--tp-size", "2"), ("--dp-size", "2", "--tokenizer-worker-num", "2")]
 )
-def test_verdicts_and_the_time_reach_every_rank(tiny_model: Path, flags: tuple[str, ...]) -> None:
+def test_scan_results_and_the_time_reach_every_rank(
+    tiny_model: Path, flags: tuple[str, ...]
+) -> None:
     """Three users make a prompt public, on the rank that served them; so does the time, which
     takes what is private to those who are gone."""
     on = ("--enable-tenant-cache", "--enable-cache-report", "--max-total-tokens", "8192")

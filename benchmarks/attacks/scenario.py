@@ -104,7 +104,7 @@ class Scenario:
     async def settle(self) -> None:
         """A patient attacker gives the server's detector the time it needs."""
         if self.mode.detects:
-            await self.client.verdicts_are_in()
+            await self.client.scan_results_are_in()
 
     async def victims_say(self, secrets: Sequence[Prompt]) -> None:
         """Each secret is one victim's, sent once."""

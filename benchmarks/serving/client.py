@@ -16,7 +16,7 @@ from serving.connection import Connection, Refused
 Prompt = Sequence[int] | str
 
 REQUEST_SECONDS = 300.0
-VERDICT_SECONDS = 60.0
+SCAN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,13 @@ class Client(Connection):
             found: dict[str, Any] | None = (await response.json())["detector"]
             return found
 
-    async def verdicts_are_in(self) -> None:
-        """Wait until the server's detector, if it has one, has judged all that was sent.
+    async def scan_results_are_in(self) -> None:
+        """Wait until the server's detector, if it has one, has scanned all that was sent.
 
         Raises Refused without the admin key, TimeoutError where it does not come to an end.
         """
-        deadline = time.monotonic() + VERDICT_SECONDS
-        while (stats := await self.detector()) and not _all_judged(stats["counts"]):
+        deadline = time.monotonic() + SCAN_SECONDS
+        while (stats := await self.detector()) and not _all_scanned(stats["counts"]):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the detector is still at work: {stats['counts']}")
             await asyncio.sleep(0.02)
@@ -133,7 +133,7 @@ class Client(Connection):
             return await response.json()
 
 
-def _all_judged(counts: Mapping[str, int]) -> bool:
+def _all_scanned(counts: Mapping[str, int]) -> bool:
     ends = ("dropped", "lost", "without_text", "sensitive", "not_sensitive")
     return counts.get("offered", 0) == sum(counts.get(end, 0) for end in ends)
 

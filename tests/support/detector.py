@@ -14,18 +14,18 @@ BYTES = [bytes([value]) for value in range(256)]
 SECONDS = 60.0
 LIMITS = Limits(first_pause=0.01, batch_seconds=20.0)
 
-Verdict = tuple[int, int | None]
+Found = tuple[int, int | None]
 
 
 class Delivered:
     """What was said of which text."""
 
     def __init__(self) -> None:
-        self.verdicts: dict[str, Verdict] = {}
+        self.results: dict[str, Found] = {}
 
     def prompt(self, text: str) -> Prompt:
         async def deliver(harmless: int, sensitive: int | None) -> None:
-            self.verdicts[text] = (harmless, sensitive)
+            self.results[text] = (harmless, sensitive)
 
         return Prompt(array("q", list(text.encode())), deliver)
 

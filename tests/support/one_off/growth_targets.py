@@ -7,7 +7,7 @@ from typing import Any
 
 from report.target import Target
 
-from sglang.srt.tenancy.detect.memory import Memory
+from sglang.srt.tenancy.detect.scan_cache import ScanCache
 from sglang.srt.tenancy.http.response_store import MOST_STORED
 from support.one_off.samples import Sample, slope
 
@@ -30,7 +30,7 @@ def targets(results: dict[str, Any]) -> Iterator[Target]:
     for name in ("names", "device_order", "host_order", "tables"):
         yield _entries(f"scheduler's {name}", tree, name)
     yield _bytes("HTTP process's memory", http, "rss", MOST_BYTES)
-    rooms = {"standings": 0, "responses": MOST_STORED, "chunks": Memory().capacity}
+    rooms = {"standings": 0, "responses": MOST_STORED, "chunks": ScanCache().capacity}
     for name, room in rooms.items():
         yield _entries(f"HTTP process's {name}", http, name, room)
     server = results["server"]["samples"]

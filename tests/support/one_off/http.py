@@ -2,7 +2,7 @@
 engine, which would set the pace.
 
 The middleware and its limits, the stamp, sessions' names, stored responses, what is spent, and
-the memory of the detector.
+the scan cache.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from fastapi import FastAPI, Request
 
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.tenancy.config import TenantConfig
-from sglang.srt.tenancy.detect.memory import CHUNK
 from sglang.srt.tenancy.detect.rules import Rules
 from sglang.srt.tenancy.detect.scan import Scanner
+from sglang.srt.tenancy.detect.scan_cache import CHUNK
 from sglang.srt.tenancy.flags import TenantOptions
 from sglang.srt.tenancy.http import middleware, request_context, startup
 from sglang.srt.tenancy.http.identity import Resolver
@@ -59,7 +59,7 @@ class FrontEnd:
         request_context.stamp(obj, OPTIONS)
         name = f"resp_{self._number}"
         self.responses[name] = SimpleNamespace(status="completed", text=obj.text)
-        self.scanner.judge([array("q", list(str(obj.text).encode()))])
+        self.scanner.scan([array("q", list(str(obj.text).encode()))])
         middleware.charge_used_tokens(True, obj, {"prompt_tokens": CHUNK, "completion_tokens": 1})
         return {"id": name, "session": obj.session_params["id"]}
 
@@ -113,5 +113,5 @@ class FrontEnd:
         return {
             "standings": len(self.limiter.standings),
             "responses": len(self.responses),
-            "chunks": len(self.scanner.memory),
+            "chunks": len(self.scanner.cache),
         }

@@ -1,7 +1,7 @@
 """The scheduler's side: users who come once, on the real tree with both tiers.
 
 They share documents that change, so that prefixes are promoted, merged and evicted; some are
-erased, some verdicts come late or for something that is gone, prefixes are published and
+erased, some scan results come late or for something that is gone, prefixes are published and
 withdrawn, requests overlap, give up, and keep to themselves.
 """
 
@@ -69,7 +69,7 @@ class Visitors:
         self._lately.append((user, prompt))
         del self._lately[:-200]
         if number % 8 == 0:
-            self._late_verdict()
+            self._late_scan_result()
         if number % 16 == 0:
             self.engine.cache.erase(rng.choice(self._lately)[0])
         if number % 4 == 0:
@@ -98,7 +98,7 @@ class Visitors:
         if len(self._running) > RUNNING:
             engine.finish(self._running.pop(self._rng.randrange(RUNNING)))
 
-    def _late_verdict(self) -> None:
+    def _late_scan_result(self) -> None:
         """Often of a prompt that is gone by now, or was promoted."""
         user, tokens = self._rng.choice(self._lately)
         sensitive = self._rng.randrange(len(tokens)) if self._rng.random() < 0.2 else None

@@ -16,7 +16,7 @@ _TYPES = {
 def error_response(
     status: int, message: str, param: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """``param``: the field, header or flag that the message is about."""
+    """Make an error's response. ``param``: the field, header or flag that the message is about."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     detail = {"message": message, "type": kind, "param": param, "code": status}
     return JSONResponse({"error": detail}, status_code=status, headers=dict(headers or {}))

@@ -12,7 +12,7 @@ OWNED = "\x1d"  # its group separator: begins the text of a ``Namespace``, and o
 
 
 def joined(first: str | None = None, second: str = "") -> str | None:
-    """What a client sent as cache salt and extra key; an empty one is left out.
+    """Join what a client sent as cache salt and extra key; an empty one is left out.
 
     One alone is itself, be it salt or key. Two give a string that no other two give, and
     no one alone. (``/generate`` takes the joined form as it is: who writes it knows both.)
@@ -23,7 +23,7 @@ def joined(first: str | None = None, second: str = "") -> str | None:
 
 
 def qualified(name: str | None, key: str | None) -> str | None:
-    """``key`` in the namespace of something of the server's that has a name, or of nothing.
+    """Put ``key`` into the namespace of something of the server's that has a name, or of nothing.
 
     No key in the one is equal to a key in another: a client can send an adapter's id as
     its salt, and ids of adapters named at start-up can be computed from name and path. Nor is

@@ -80,7 +80,7 @@ def _check_schedule(args: ServerArgs) -> None:
         )
     if policy in FAIR_POLICIES:
         for clash, applies in {
-            "--enable-priority-scheduling: whose turn it is cannot have two answers": (
+            "--enable-priority-scheduling: two policies cannot both choose who is next": (
                 args.enable_priority_scheduling
             ),
             f"--pp-size {args.pp_size}: pipeline stages are untested": args.pp_size > 1,
@@ -177,7 +177,7 @@ def _check_config(args: ServerArgs) -> None:
 
 
 def _clashes(args: ResolvedView) -> list[str]:
-    """Each reason, in words that follow 'does not work with'."""
+    """Return each reason, in words that follow 'does not work with'."""
     reasons = {
         "--disable-radix-cache: there is no cache to divide": args.disable_radix_cache,
         f"--radix-cache-backend {args.radix_cache_backend}: it has no owners": (
@@ -212,7 +212,7 @@ def _clashes(args: ResolvedView) -> list[str]:
         "it is written; use write_through or write_through_selective": (
             args.hicache_write_policy == "write_back"
         ),
-        "--radix-eviction-policy mru: a leaf's turn may only come later": (
+        "--radix-eviction-policy mru: a touch may not make a leaf go sooner": (
             args.radix_eviction_policy == "mru"
         ),
     }

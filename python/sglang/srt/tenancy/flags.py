@@ -179,7 +179,7 @@ class TenantOptions(_OfOneProcess):
         float,
         Arg(
             help="dlpm: service that each user gets before anybody gets more. Larger: more cache "
-            "hits in a row; smaller: stricter turns."
+            "hits in a row; smaller: stricter."
         ),
         NS("schedule"),
     ] = 4096.0
@@ -189,12 +189,12 @@ FIELDS = [field.name for field in dataclasses.fields(TenantOptions)]
 
 
 def upstream_fields(cls: type) -> list[str]:
-    """The fields of ServerArgs that upstream registers itself."""
+    """Return the fields of ServerArgs that upstream registers itself."""
     return [f.name for f in dataclasses.fields(cls) if f.name not in FIELDS]
 
 
 def add_tenant_args(parser: argparse.ArgumentParser) -> None:
-    """All tenant flags, in one group of --help."""
+    """Add all tenant flags, in one group of --help."""
     group = parser.add_argument_group("tenant cache")
     add_cli_args_from_dataclass(group, TenantOptions)
 

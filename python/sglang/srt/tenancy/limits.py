@@ -21,7 +21,7 @@ class Limits:
 
     @classmethod
     def read(cls, entry: Mapping[str, Any], where: str, default: Limits | None = None) -> Limits:
-        """From a table of the config file. Raises ValueError that names the field."""
+        """Read a table of the config file. Raises ValueError that names the field."""
         values = {name: getattr(default, name, None) for name in LIMIT_FIELDS}
         for name in LIMIT_FIELDS & entry.keys():
             value, least = entry[name], 0 if name == "max_queued" else 1
@@ -33,7 +33,7 @@ class Limits:
         return cls(**values)
 
     def share(self, processes: int) -> Limits:
-        """What one of several processes grants."""
+        """Return what one of several processes grants."""
         own = {
             name: None if (limit := getattr(self, name)) is None else -(-limit // processes)
             for name in LIMIT_FIELDS

@@ -81,12 +81,12 @@ def adopt(req: Req, received: TokenizedGenerateReqInput, options: TenantOptions)
 
 
 def stays_private(req: Req) -> bool:
-    """Whether what this request writes may never be a reason to make it public."""
+    """Tell whether what this request writes may never be a reason to make it public."""
     return bool(req.cache_scope in ("private", "none"))
 
 
 def keeps_out_of_tree(req: Req) -> bool:
-    """Whether nothing that this request computes may be inserted, on any tier.
+    """Tell whether nothing that this request computes may be inserted, on any tier.
 
     Nor may anything of a request without a user: upstream ends some, whose session is gone,
     before they are adopted.

@@ -63,7 +63,7 @@ def parse_prefix_spec(data: Mapping[str, Any]) -> PrefixSpec:
 
 
 def check_name(value: Any) -> str:
-    """The value, if it may name a prefix. Raises PrefixSpecError."""
+    """Return the value, if it may name a prefix. Raises PrefixSpecError."""
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
     raise PrefixSpecError("name", f"{_short(value)} is no name; give 1 to 64 of A-Z a-z 0-9 . _ -")
@@ -99,7 +99,7 @@ _CHECKS = {
 
 
 def _short(value: Any) -> str:
-    """Enough to recognize a mistake by; what may hold a prompt is not shown."""
+    """Show enough to recognize a mistake by; what may hold a prompt is not shown."""
     if isinstance(value, (list, dict)):
         return f"{'an empty' if not value else 'a'} {type(value).__name__}"
     shown = repr(value)

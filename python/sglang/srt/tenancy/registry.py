@@ -1,4 +1,4 @@
-"""Where the scheduler meets the tenant cache: upstream's registry of cache backends."""
+"""Build the tenant cache for the scheduler, through upstream's registry of cache backends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["adopt", "build", "refuse"]
 
 
 def build(context: TreeCacheBuildContext) -> BasePrefixCache:
-    """The tenant cache for this model. Raises ValueError for trees that have no owners."""
+    """Build the tenant cache for this model. Raises ValueError for trees that have no owners."""
     refuse(context)
     # As it stands when the server starts: every rank has the same.
     config = TenantConfig.of(context.server_args)

@@ -34,7 +34,7 @@ class IdentityError(ValueError):
 
 
 def check_user_id(value: Any, field: str) -> str:
-    """The value, if it is a user id. Raises IdentityError 400 that names ``field``."""
+    """Return the value, if it is a user id. Raises IdentityError 400 that names ``field``."""
     if isinstance(value, str) and _USER_ID.fullmatch(value):
         return value
     shown = repr(value)
@@ -48,19 +48,19 @@ def check_user_id(value: Any, field: str) -> str:
 
 
 def account_name(user_id: str | None) -> str:
-    """All that come without a name share one account: namelessness earns no turn of its own."""
+    """Name the account that is charged: all who come without a name share one, and gain nothing."""
     if user_id is None or user_id.startswith("?"):
         return SHARED_ANONYMOUS
     return user_id
 
 
 def fresh_anonymous() -> str:
-    """A user that nobody else will ever be."""
+    """Make a user that nobody else will ever be."""
     return f"?{uuid.uuid4().hex}"
 
 
 def process_key() -> str:
-    """A secret that all processes of one server share, and nobody else knows."""
+    """Return a secret that all processes of one server share, and nobody else knows."""
     return os.environ.setdefault(_PROCESS_KEY, secrets.token_hex(32))
 
 
@@ -86,6 +86,6 @@ def require_process_key(nodes: int) -> None:
 
 
 def digest(user_id: str) -> str:
-    """A keyed hash of a user, 16 hex digits, for logs and names that others may see."""
+    """Hash a user with a key: 16 hex digits, for logs and names that others may see."""
     key = bytes.fromhex(process_key())
     return hashlib.blake2b(user_id.encode(), key=key, digest_size=8).hexdigest()

@@ -32,7 +32,7 @@ class Channel:
         self._open: dict[str, _Pending] = {}
 
     async def ask(self, request: ControlRequest) -> list[dict[str, Any]]:
-        """Every data-parallel rank's answer, in the order of the ranks.
+        """Ask every data-parallel rank; their answers, in the order of the ranks.
 
         Raises Refused: what the schedulers refuse, or 503 where one does not answer in time (it
         may then still carry out the request).
@@ -86,7 +86,7 @@ def _answers(replies: list[TenantControlReply]) -> list[dict[str, Any]]:
 
 
 def connect(manager: Any, forget: Callable[[str], None]) -> Channel:
-    """A channel through this process's tokenizer manager, on the requests' own sockets.
+    """Make a channel through this process's tokenizer manager, on the requests' own sockets.
 
     ``forget``: drops what this process holds of a user who was erased.
     """

@@ -33,7 +33,7 @@ class ControlClient:
         self._channel = connect(manager, lambda user: self.on_user_erased(user))
 
     async def ask(self, request: ControlRequest) -> list[dict[str, Any]]:
-        """Each replica's answer. Raises Refused."""
+        """Ask the schedulers; each replica's answer. Raises Refused."""
         return await self._channel.ask(request)
 
     def tell(self, request: ControlRequest) -> None:

@@ -130,7 +130,7 @@ class Refused(Exception):
 
 
 def refused(status: int, param: str, problem: str) -> Refused:
-    """To be raised. ``problem``: what is wrong with ``param``, and the way out."""
+    """Make what is to be raised. ``problem``: what is wrong with ``param``, and the way out."""
     return Refused(Refusal(status, param, f"{param}: {problem}"))
 
 

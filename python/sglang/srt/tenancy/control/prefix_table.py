@@ -23,7 +23,7 @@ class Entry:
 
 
 def content_of(tokens: Tokens) -> str:
-    """SHA-256 of the tokens in hex, the same on every server."""
+    """Hash the tokens (SHA-256, hex), the same on every server."""
     return hashlib.sha256(tokens.tobytes()).hexdigest()
 
 
@@ -79,7 +79,7 @@ class PrefixTable:
         return {"configured": len(prefixes)}
 
     def list(self) -> list[dict[str, Any]]:
-        """Every entry, in the order of registration; never its tokens."""
+        """Show every entry, in the order of registration; never its tokens."""
         return [self._describe(entry) for entry in self._entries.values()]
 
     def _checked(self, prefix: Prefix, origin: Origin, field: str) -> Entry:

@@ -32,7 +32,7 @@ _CONTINUATIONS: tuple[tuple[tuple[str, str], ...], ...] = (
 
 
 class PrefixTokenizer:
-    """Turns specs into prefixes with the tokenizer and the chat template of this server."""
+    """Makes prefixes of specs with the tokenizer and the chat template of this server."""
 
     def __init__(self, app: FastAPI, manager: Any):
         self._chat: Any = app.state.openai_serving_chat
@@ -69,7 +69,7 @@ class PrefixTokenizer:
         return list(tokens)
 
     async def _of_messages(self, source: PrefixSpec) -> list[int]:
-        """The longest common prefix of all continuations that the template takes."""
+        """Return the longest common prefix of all continuations that the template takes."""
         rendered, problem = [], None
         # Upstream makes an assistant's last message a user's: alone, it renders as another.
         turned = source.value[-1].get("role") == "assistant"
@@ -113,8 +113,8 @@ def _common_prefix(sequences: list[list[int]]) -> list[int]:
 
 
 def _named(error: ValidationError) -> PrefixSpecError:
-    """The field at fault. A message is tried as each role's, and most only say that the role is
-    another: what else is wrong says more."""
+    """Name the field at fault. A message is tried as each role's, and most only say that the
+    role is another: what else is wrong says more."""
     errors = error.errors(include_input=False, include_url=False, include_context=False)
     telling = min(errors, key=lambda detail: detail["loc"][-1] == "role")
     # The names of the classes that were tried are upstream's affair.

@@ -19,7 +19,7 @@ class SchedulerAccess:
         self._scheduler = scheduler
 
     def requests(self) -> list[Req]:
-        """All requests that the scheduler has now, waiting or running, each once."""
+        """Return all requests that the scheduler has now, waiting or running, each once."""
         scheduler = self._scheduler
         batches = [scheduler.running_batch, scheduler.last_batch]
         if scheduler.ps.pp_size > 1:

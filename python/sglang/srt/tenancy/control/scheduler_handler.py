@@ -87,7 +87,7 @@ class Control:
         return TenantControlReply(rid=message.rid, rank=self._rank, answer=answer, refusal=refusal)
 
     def _configure(self, request: Configure) -> Answer:
-        """All of it, or Refused before anything has changed."""
+        """Apply all of it, or raise Refused before anything has changed."""
         cache = self._cache
         shares = CacheShares(request.shares, request.default_share)
         try:

@@ -10,12 +10,12 @@ from sglang.srt.tenancy.detect.finding import Rule
 
 
 def _token(pattern: str, *words: str) -> Rule:
-    """A token that begins as its issuer says; ``words``: lower-case parts of that beginning."""
+    """Make a rule for an issuer's tokens. ``words``: lower-case parts of their beginning."""
     return Rule("key", re.compile(rf"(?<![A-Za-z0-9])(?:{pattern})"), words, _is_random)
 
 
 def _is_random(item: str) -> bool:
-    """Whether it is one, and not a manual's: ``sk-xxxxxxxx``, ``ghp_your_token_here``."""
+    """Tell a token from a manual's: ``sk-xxxxxxxx``, ``ghp_your_token_here``."""
     tail = item[-16:]
     return len(set(tail)) >= 6 and not _PLACEHOLDER.search(item)
 
@@ -33,7 +33,7 @@ _NOT_A_VALUE = frozenset(_PROSE.split())
 
 
 def _is_password(item: str) -> bool:
-    """What stands behind ``password =``: a value, not a name, a call, a type or a placeholder."""
+    """Tell a value behind ``password =`` from a name, a call, a type or a placeholder."""
     quoted = item[0] in "\"'`“「"
     value = item.strip("\"'`“”「」.,;")
     if len(value) < 4 or value.lower() in _NOT_A_VALUE or _PLACEHOLDER.search(value):
@@ -52,7 +52,7 @@ def _is_secret(item: str) -> bool:
 
 
 def _entropy(value: str) -> float:
-    """Bits to a character."""
+    """Compute the bits to a character."""
     counts = Counter(value).values()
     return -sum(n / len(value) * math.log2(n / len(value)) for n in counts)
 

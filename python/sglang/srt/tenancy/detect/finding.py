@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-# No rule matches more characters than this: text is judged in pieces that overlap by as much.
+# No rule matches more characters than this: text is searched in pieces that overlap by as much.
 LONGEST = 256
 
 Span = tuple[int, int]
@@ -52,7 +52,7 @@ class Text:
         return _HAN.search(self.plain) is not None
 
     def occurrences(self, words: tuple[str, ...]) -> Iterator[int]:
-        """Where any of the words begins, word for word."""
+        """Find where any of the words begins, word for word."""
         for word in words:
             if word[0] >= "\u3400" and not self.chinese:
                 continue
@@ -128,5 +128,5 @@ _NOT_PLAIN = re.compile(f"[{''.join(re.escape(chr(code)) for code in _PLAIN)}]")
 
 
 def plain(text: str) -> str:
-    """The text with ASCII digits, letters, spaces and hyphens, character for character."""
+    """Return the text with ASCII digits, letters, spaces and hyphens, character for character."""
     return text.translate(_PLAIN) if _NOT_PLAIN.search(text) else text

@@ -37,7 +37,7 @@ class Judge:
         self._answers: OrderedDict[bytes, bool | None] = OrderedDict()
 
     async def is_sensitive(self, excerpt: str) -> bool | None:
-        """None where the model gives no clear answer. Raises what the engine raises."""
+        """Ask the model; None where its answer is not clear. Raises what the engine raises."""
         name = hashlib.blake2b(excerpt.encode(), key=self._secret, digest_size=16).digest()
         if name not in self._answers:
             self._answers[name] = parse(await self._ask(excerpt))
@@ -83,6 +83,6 @@ class Judge:
 
 
 def parse(reply: str) -> bool | None:
-    """Whether a model's first word is yes."""
+    """Tell whether a model's first word is yes."""
     match = _WORD.match(reply)
     return None if match is None else match[1].lower() in ("yes", "是")

@@ -83,7 +83,7 @@ class Model:
         ]
 
     def _scores(self, inputs: dict[str, torch.Tensor]) -> list[list[tuple[float, int]]]:
-        """For each window and token: how sensitive, and as which label most likely."""
+        """Score each window and token: how sensitive, and as which label most likely."""
         import torch
 
         with torch.inference_mode():

@@ -110,7 +110,7 @@ def _id(
     near: str = "",
     kind: str = "national id",
 ) -> Rule:
-    """``near``: what has to stand before the number, where its form alone says little."""
+    """Make an id's rule. ``near``: what has to stand before it, if its form alone says little."""
     before = f"(?i:{near})[^\\n\\d]{{0,40}}?" if near else ""
     return Rule(
         kind,

@@ -1,7 +1,7 @@
-"""Prompts in, verdicts out, beside the requests: none of them ever waits for the detector.
+"""Queue prompts, have them scanned, deliver the results: no request ever waits for the detector.
 
 Everything that can go wrong ends on the private side: a prompt that is dropped, a process that
-dies, a judge that does not answer give no verdict, and without one nothing becomes public.
+dies, a judge that does not answer give no scan result, and without one nothing becomes public.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Limits:
 
 
 class Pipeline:
-    """One HTTP process's detector: a queue, a process that judges, and perhaps the model."""
+    """One HTTP process's detector: a queue, a process that scans, and perhaps a judge."""
 
     def __init__(
         self, setup: wire.Setup, judge: AsksModel | None = None, limits: Limits = Limits()
@@ -72,7 +72,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Run on this event loop, until ``stop``."""
-        self._spawn(self._judge_prompts())
+        self._spawn(self._scan_prompts())
         if self._judge is not None:
             self._spawn(self._settle_open(self._judge))
 
@@ -83,7 +83,7 @@ class Pipeline:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def stats(self) -> dict[str, object]:
-        """What was done so far; numbers only."""
+        """Count what was done so far; numbers only."""
         return {
             "running": self._process is not None,
             "pid": self._process.pid if self._process is not None else None,
@@ -95,7 +95,7 @@ class Pipeline:
         }
 
     def offer(self, prompt: Prompt) -> None:
-        """Have a prompt judged, some time. When there are too many, the oldest is given up."""
+        """Have a prompt scanned, some time. When there are too many, the oldest is given up."""
         self.counts["offered"] += 1
         self._queue.append(prompt)
         self._tokens += len(prompt.tokens)
@@ -106,9 +106,9 @@ class Pipeline:
         self._arrived.set()
 
     def forget(self, user: str) -> int:
-        """Drop a user's prompts that wait to be judged. Returns how many.
+        """Drop a user's prompts that wait to be scanned. Returns how many.
 
-        Of those that are being judged only the verdict is left, which inserts nothing.
+        Of those that are being scanned only the result is left, which inserts nothing.
         """
         before = len(self._queue) + len(self._open)
         self._queue = deque(prompt for prompt in self._queue if prompt.user != user)
@@ -120,13 +120,13 @@ class Pipeline:
 
     # First and second tier
 
-    async def _judge_prompts(self) -> None:
+    async def _scan_prompts(self) -> None:
         pause = self._limits.first_pause
         while True:
             try:
                 self._process = await DetectorProcess.start(self._setup, self._limits.start_seconds)
                 while True:
-                    await self._judge_batch(self._process)
+                    await self._scan_batch(self._process)
                     pause = self._limits.first_pause
             except DetectorFailed as failure:
                 self.counts["crashes"] += 1
@@ -143,13 +143,13 @@ class Pipeline:
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._limits.longest_pause)
 
-    async def _judge_batch(self, process: DetectorProcess) -> None:
+    async def _scan_batch(self, process: DetectorProcess) -> None:
         await process.outlive(self._arrived.wait())
         batch = self._take()
         if not batch:  # it was forgotten
             return
         try:
-            results = await process.judge(
+            results = await process.scan(
                 [prompt.tokens.tobytes() for prompt in batch], self._limits.batch_seconds
             )
         except DetectorFailed:
@@ -176,7 +176,7 @@ class Pipeline:
         if not result.known:
             self.counts["without_text"] += 1
             return
-        self.counts["judged"] += 1
+        self.counts["scanned"] += 1
         self.counts["characters_read"] += result.read
         self.kinds.update(result.kinds)
         if result.hints and self._judge is not None:

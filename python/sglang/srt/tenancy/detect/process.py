@@ -43,7 +43,7 @@ class DetectorProcess:
             raise DetectorFailed(f"it does not start: {error}") from None
         try:
             if not isinstance(await started._ask(setup, seconds), wire.Ready):
-                raise DetectorFailed("it answered out of turn")
+                raise DetectorFailed("it gave an answer that was not asked for")
         except BaseException:
             await started.end()
             raise
@@ -63,11 +63,11 @@ class DetectorProcess:
         if self._ended.done():
             raise DetectorFailed(f"it ended with code {self._process.returncode}")
 
-    async def judge(self, prompts: Sequence[bytes], seconds: float) -> list[wire.Result]:
-        """A result for each prompt, in order. Raises DetectorFailed."""
+    async def scan(self, prompts: Sequence[bytes], seconds: float) -> list[wire.Result]:
+        """Scan prompts; a result for each, in order. Raises DetectorFailed."""
         reply = await self._ask(wire.Batch(list(prompts)), seconds)
         if not isinstance(reply, wire.Results) or len(reply.results) != len(prompts):
-            raise DetectorFailed("it answered out of turn")
+            raise DetectorFailed("it gave an answer that was not asked for")
         return reply.results
 
     async def _ask(

@@ -13,7 +13,7 @@ RULES = (*NUMBERS, *CREDENTIALS, *PEOPLE)
 
 
 def find(text: str, start: int = 0) -> list[Finding]:
-    """All that the rules find from ``start`` on, in order. What is before is only context.
+    """Find all from ``start`` on, in order. What is before is only context.
 
     What is a part of something longer that is sure is not named again: an IBAN has digits that
     some country would take for a telephone number.

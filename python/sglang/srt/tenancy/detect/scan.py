@@ -1,4 +1,4 @@
-"""From token ids to a judgement: what of them is new is read, the rest remembered."""
+"""Scan token ids for what is sensitive: what of them is new is read, the rest remembered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from sglang.srt.tenancy.detect.finding import LONGEST, Finding
-from sglang.srt.tenancy.detect.memory import CHUNK, Mark, Memory
+from sglang.srt.tenancy.detect.scan_cache import CHUNK, Mark, ScanCache
 from sglang.srt.tenancy.detect.vocabulary import TokenText, characters
 
 # What ends a text may be the beginning of an item that the next request has all of. The longest
@@ -23,7 +23,7 @@ class Finder(Protocol):
     """A tier that reads text."""
 
     def find_all(self, texts: Sequence[tuple[str, int]]) -> list[list[Finding]]:
-        """What begins in each text from the given character on."""
+        """Find what begins in each text from the given character on."""
 
 
 class Hint(NamedTuple):
@@ -33,8 +33,8 @@ class Hint(NamedTuple):
     excerpt: str
 
 
-class Judgement(NamedTuple):
-    """Of one prompt, in tokens. Nothing sensitive was found in the first ``harmless``;
+class PromptScan(NamedTuple):
+    """What was found in one prompt, in tokens. Nothing sensitive is in the first ``harmless``;
     ``sensitive`` is the first that is. ``hints``, in order: those that, if all are cleared, make
     the first ``possible`` harmless. ``kinds``: of what was found; ``read``: characters that were
     not remembered. ``known``: whether the ids have text at all."""
@@ -48,12 +48,12 @@ class Judgement(NamedTuple):
     known: bool = True
 
 
-NO_TEXT = Judgement(0, None, (), 0, (), 0, known=False)
+NO_TEXT = PromptScan(0, None, (), 0, (), 0, known=False)
 
 
 @dataclass
 class _Reading:
-    """One prompt while it is judged. ``first``: the token at which ``text`` begins."""
+    """One prompt while it is scanned. ``first``: the token at which ``text`` begins."""
 
     ids: Sequence[int]
     names: list[bytes]
@@ -65,23 +65,23 @@ class _Reading:
 
 
 class Scanner:
-    """Judges prompts with one or several finders. Not for several threads."""
+    """Scans prompts with one or several finders. Not for several threads."""
 
     def __init__(
         self,
         vocabulary: Sequence[bytes],
         finders: Sequence[Finder],
-        memory: Memory | None = None,
+        cache: ScanCache | None = None,
         excerpts: bool = False,
     ):
-        self.memory = memory or Memory()
+        self.cache = ScanCache() if cache is None else cache
         self._vocabulary = vocabulary
         self._widths = [characters(piece) for piece in vocabulary]
         self._finders = finders
         self._excerpts = excerpts
 
-    def judge(self, prompts: Sequence[Sequence[int]]) -> list[Judgement]:
-        """One judgement for each prompt's token ids, in the same order."""
+    def scan(self, prompts: Sequence[Sequence[int]]) -> list[PromptScan]:
+        """Scan each prompt's token ids; a result for each, in the same order."""
         readings = [self._open(ids) for ids in prompts]
         to_read = [reading for reading in readings if reading is not None]
         texts = [(reading.text.text, 0) for reading in to_read]
@@ -91,8 +91,8 @@ class Scanner:
         return [NO_TEXT if reading is None else self._conclude(reading) for reading in readings]
 
     def _open(self, ids: Sequence[int]) -> _Reading | None:
-        names = self.memory.names(ids)
-        count, marks = self.memory.longest(names)
+        names = self.cache.names(ids)
+        count, marks = self.cache.longest(names)
         known = count * CHUNK
         try:
             settled = self._back(ids, known, LONGEST)
@@ -105,7 +105,7 @@ class Scanner:
         return _Reading(ids, names, known, list(marks), first, settled, text)
 
     def _back(self, ids: Sequence[int], at: int, width: int) -> int:
-        """The last token from which it is at least ``width`` characters to token ``at``, or 0."""
+        """Find the last token at least ``width`` characters before token ``at``, or 0."""
         while at > 0 and width > 0:
             at -= 1
             width -= self._widths[ids[at]]
@@ -118,7 +118,7 @@ class Scanner:
                 behind = reading.first + reading.text.token_at(end - 1) + 1
                 reading.marks.append(Mark(begin, behind, kind, sure))
 
-    def _conclude(self, reading: _Reading) -> Judgement:
+    def _conclude(self, reading: _Reading) -> PromptScan:
         reading.marks.sort()
         self._remember(reading)
         marks, ids = reading.marks, reading.ids
@@ -133,7 +133,7 @@ class Scanner:
         if self._excerpts:
             hints = tuple(Hint(at, self._excerpt(ids, at)) for at in starts[:MOST_HINTS])
         kinds = tuple(sorted({mark.kind for mark in marks}))
-        return Judgement(harmless, sensitive, hints, possible, kinds, len(reading.text.text))
+        return PromptScan(harmless, sensitive, hints, possible, kinds, len(reading.text.text))
 
     def _excerpt(self, ids: Sequence[int], at: int) -> str:
         end, width = at, AROUND + LONGEST
@@ -144,8 +144,11 @@ class Scanner:
         return text.encode(errors="ignore").decode(errors="ignore")
 
     def _remember(self, reading: _Reading) -> None:
-        """Marks on each chunk's end. What begins less than the longest item before it may look
-        different when other text follows: it is read again."""
+        """Keep the marks on each chunk's end.
+
+        What begins less than the longest item before it may look different when other text
+        follows: it is read again.
+        """
         first, marks = reading.first, reading.marks
         widths = [self._widths[id_] for id_ in reading.ids[first:]]
         before = [0, *accumulate(widths)]  # characters before each token from ``first`` on
@@ -157,4 +160,4 @@ class Scanner:
             settled = first + at if at >= 0 else 0
             # What ends before does not depend on what follows, wherever it begins.
             kept = tuple(mark for mark in marks if mark.start < settled)
-            self.memory.keep(reading.names[count], kept)
+            self.cache.keep(reading.names[count], kept)

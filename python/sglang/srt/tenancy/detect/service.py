@@ -1,4 +1,4 @@
-"""Where the detector meets the server: prompts as they leave, verdicts as they arrive."""
+"""Offer prompts to the detector as they leave, and tell the schedulers its scan results."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ async def start(client: ControlClient, manager: Any, options: TenantOptions) -> 
 
 
 def stats() -> dict[str, object] | None:
-    """What this HTTP process's detector did so far; None where there is none."""
+    """Count what this HTTP process's detector did so far; None where there is none."""
     return None if _pipeline is None else _pipeline.stats()
 
 
 def forget(user: str) -> int:
-    """Drop a user's prompts that wait to be judged. Returns how many."""
+    """Drop a user's prompts that wait to be scanned. Returns how many."""
     return 0 if _pipeline is None else _pipeline.forget(user)
 
 
@@ -89,18 +89,18 @@ def offer_to_detector(manager: Any, request: Any) -> None:
 
 
 def speaks_of(page_size: int, harmless: int, sensitive: int | None) -> int:
-    """Of how many first tokens a verdict says something, in whole pages (the last may be cut)."""
-    banned = 0 if sensitive is None else sensitive // page_size + 1
-    return max(harmless // page_size, banned) * page_size
+    """Count the first tokens that a result speaks of, in whole pages (the last may be cut)."""
+    blocked = 0 if sensitive is None else sensitive // page_size + 1
+    return max(harmless // page_size, blocked) * page_size
 
 
 def _may_become_public(request: Any) -> bool:
-    """Whether the tree may ever show this prompt to others, and it has text."""
+    """Tell whether the tree may ever show this prompt to others, and it has text."""
     return bool(
         getattr(request, "user_id", None) is not None  # embedding requests have none
         and request.cache_scope is None
         and request.input_ids
-        # What is no text has no verdict: images, embeddings.
+        # What is no text has no scan result: images, embeddings.
         and request.mm_inputs is None
         and request.input_embeds is None
         and request.positional_embed_overrides is None
@@ -111,14 +111,14 @@ def _may_become_public(request: Any) -> bool:
 
 
 def _continues_session(request: Any) -> bool:
-    """Whether the scheduler puts a session's earlier tokens before these: a verdict would count
+    """Tell whether the scheduler puts a session's earlier tokens before these: a result would count
     from the wrong one. Only a session's first request starts where the tree does."""
     session = getattr(request, "session_params", None)
     return session is not None and session.rid is not None
 
 
 async def _answered(manager: Any, rid: str, state: Any) -> None:
-    """Wait until the first output is back: only then the tree holds the prompt, and a verdict
+    """Wait until the first output is back: only then the tree holds the prompt, and a result
     finds what it speaks of."""
     while (
         manager.rid_to_state.get(rid) is state

@@ -1,6 +1,6 @@
 """The text of token ids, byte for byte.
 
-A verdict is about the tokens that the cache holds, so it is their bytes that are read: not the
+A scan result is about the tokens that the cache holds, so it is their bytes that are read: not the
 text that a client sent, which a chat request does not even have.
 """
 
@@ -18,7 +18,7 @@ _PROBES = (
 
 
 def bytes_of_tokens(tokenizer: Any) -> list[bytes] | None:
-    """What each token id stands for; None where this tokenizer's tokens have no bytes of their
+    """Return each token id's bytes; None where this tokenizer's tokens have no bytes of their
     own, so that none of the known readings gives a text back."""
     size = len(tokenizer)
     special = {id_: token.content.encode() for id_, token in tokenizer.added_tokens_decoder.items()}
@@ -42,7 +42,7 @@ def _gives_back(tokenizer: Any, vocabulary: Sequence[bytes], probe: str) -> bool
 
 
 def _byte_level(tokenizer: Any, ids: Iterable[int]) -> Iterator[bytes]:
-    """GPT-2's way: each byte is written as a printable character."""
+    """Decode GPT-2's way: each byte is written as a printable character."""
     value_of = {character: value for value, character in _characters_of_bytes()}
     for token in tokenizer.convert_ids_to_tokens(list(ids)):
         if token is None:
@@ -64,7 +64,7 @@ def _characters_of_bytes() -> Iterator[tuple[int, str]]:
 
 
 def _sentence_pieces(tokenizer: Any, ids: Iterable[int]) -> Iterator[bytes]:
-    """A lower block for a space, and ``<0x0A>`` for a byte that is no character."""
+    """Decode a lower block as a space, and ``<0x0A>`` for a byte that is no character."""
     for token in tokenizer.convert_ids_to_tokens(list(ids)):
         if token is None:
             yield b"\xff"
@@ -96,7 +96,7 @@ class TokenText:
         self.text = b"".join(pieces).decode(errors="surrogateescape")
 
     def token_at(self, character: int) -> int:
-        """The token in which ``text[character]`` begins; behind the last, the number of tokens."""
+        """Find the token in which ``text[character]`` begins; behind the last, their number."""
         if character >= len(self.text):
             return len(self._starts) - 1
         before = character
@@ -107,5 +107,5 @@ class TokenText:
 
 
 def characters(piece: bytes) -> int:
-    """How many characters begin in a token."""
+    """Count the characters that begin in a token."""
     return len(piece) if piece.isascii() else sum(byte & 0xC0 != 0x80 for byte in piece)

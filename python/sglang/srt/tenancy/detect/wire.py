@@ -12,7 +12,7 @@ Tokens = bytes  # of an array of typecode "q"
 
 
 class Setup(msgspec.Struct, tag=True, array_like=True):
-    """The first message: how to judge. ``model``: folder of a token classifier, or None."""
+    """The first message: how to scan. ``model``: folder of a token classifier, or None."""
 
     vocabulary: list[bytes]
     model: str | None
@@ -20,7 +20,7 @@ class Setup(msgspec.Struct, tag=True, array_like=True):
 
 
 class Batch(msgspec.Struct, tag=True, array_like=True):
-    """Prompts to be judged."""
+    """Prompts to be scanned."""
 
     prompts: list[Tokens]
 
@@ -37,7 +37,7 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True):
-    """See ``scan.Judgement``."""
+    """See ``scan.PromptScan``."""
 
     harmless: int
     sensitive: int | None
@@ -65,12 +65,12 @@ def frame(message: Setup | Batch | Ready | Results) -> bytes:
 
 
 def answer(body: bytes) -> Ready | Results:
-    """Raises msgspec.DecodeError."""
+    """Decode what the process says. Raises msgspec.DecodeError."""
     return _answers.decode(body)
 
 
 def read_question(stream: BinaryIO) -> Setup | Batch | None:
-    """The next message; None where the other side is gone."""
+    """Read the next message; None where the other side is gone."""
     head = stream.read(LENGTH)
     if len(head) < LENGTH:
         return None

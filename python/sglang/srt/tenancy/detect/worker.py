@@ -1,4 +1,4 @@
-"""The detector process: prompts in on stdin, judgements out on stdout.
+"""The detector process: prompts in on stdin, results out on stdout.
 
 Patterns hold the interpreter's lock while they search, so they run in no process that serves.
 It is started as a script: the package's own ``__init__`` would load all of the engine, seconds
@@ -46,8 +46,8 @@ def main() -> None:
             answers.write(wire.frame(wire.Ready()))
         else:
             assert scanner is not None, "no Setup came first"
-            judgements = scanner.judge([array("q", prompt) for prompt in question.prompts])
-            answers.write(wire.frame(wire.Results([_result(one) for one in judgements])))
+            results = scanner.scan([array("q", prompt) for prompt in question.prompts])
+            answers.write(wire.frame(wire.Results([_result(one) for one in results])))
         answers.flush()
 
 
@@ -65,18 +65,18 @@ def _scanner(setup: wire.Setup) -> scan.Scanner:
     return scan.Scanner(setup.vocabulary, finders, excerpts=setup.excerpts)
 
 
-def _result(judgement: scan.Judgement) -> wire.Result:
+def _result(result: scan.PromptScan) -> wire.Result:
     from sglang.srt.tenancy.detect import wire
 
-    hints = [wire.Hint(*hint) for hint in judgement.hints]
+    hints = [wire.Hint(*hint) for hint in result.hints]
     return wire.Result(
-        judgement.harmless,
-        judgement.sensitive,
+        result.harmless,
+        result.sensitive,
         hints,
-        judgement.possible,
-        list(judgement.kinds),
-        judgement.read,
-        judgement.known,
+        result.possible,
+        list(result.kinds),
+        result.read,
+        result.known,
     )
 
 

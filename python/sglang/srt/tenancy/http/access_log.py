@@ -12,7 +12,7 @@ _USER_PATH = re.compile(r"(/tenant/users/)([^? ]*?)(/cache/?)?(?=[? ]|$)")
 
 
 def hide_users() -> None:
-    """From now on the access log of this process shows users as a hash."""
+    """Have the access log of this process show users as a hash from now on."""
     log = logging.getLogger("uvicorn.access")
     if not any(isinstance(known, _HideUsers) for known in log.filters):
         log.addFilter(_HideUsers())
@@ -26,7 +26,7 @@ class _HideUsers(logging.Filter):
 
 
 def hidden(value: object) -> object:
-    """The path without plain users; anything that is no such path as it is."""
+    """Return the path without plain users; anything that is no such path as it is."""
     if not isinstance(value, str):
         return value
     return _USER_PATH.sub(lambda m: f"{m[1]}#{digest(unquote(m[2]))}{m[3] or ''}", value)

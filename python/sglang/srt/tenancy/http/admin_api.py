@@ -26,7 +26,7 @@ from sglang.srt.tenancy.prefix_spec import PrefixSpecError, check_name, parse_pr
 from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
 from sglang.srt.utils.auth import AuthLevel, auth_level
 
-_MAX_BODY = 8 * 2**20  # bytes; room for the longest prefix as token ids, with their commas
+_MAX_BODY = 8 * 2**20  # bytes; the longest prefix fits as token ids, with their commas
 
 # Query parameters: default, smallest, largest.
 _OWNERS = (10, 0, 100)
@@ -62,7 +62,7 @@ async def selftest(request: Request) -> JSONResponse:
 
 
 def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse]]:
-    """The endpoint behind the admin key; what it refuses in the shape of OpenAI's errors."""
+    """Put an endpoint behind the admin key; what it refuses in the shape of OpenAI's errors."""
 
     @auth_level(AuthLevel.ADMIN_FORCE)
     async def answer(request: Request) -> JSONResponse:
@@ -81,26 +81,26 @@ def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse
 
 
 async def stats(request: Request) -> dict[str, Any]:
-    """Totals of each replica's tree. ``owners``: how many of the largest owners are listed."""
+    """Show totals of each replica's tree. ``owners``: how many of the largest owners are listed."""
     client = control_client_of(request.app)
     wanted = Stats(_number(request, "owners", *_OWNERS))
     return {"mode": client.mode, "replicas": await client.ask(wanted)}
 
 
 async def tree(request: Request) -> dict[str, Any]:
-    """The upper part of each replica's tree: ``depth`` levels, ``nodes`` nodes at most."""
+    """Show the upper part of each replica's tree: ``depth`` levels, ``nodes`` nodes at most."""
     client = control_client_of(request.app)
     wanted = Tree(_number(request, "depth", *_DEPTH), _number(request, "nodes", *_NODES))
     return {"mode": client.mode, "replicas": await client.ask(wanted)}
 
 
 async def detector(request: Request) -> dict[str, Any]:
-    """What the detector of the HTTP process that answers did so far: numbers only."""
+    """Show what the detector of the HTTP process that answers did so far: numbers only."""
     return {"detector": service.stats()}
 
 
 async def list_prefixes(request: Request) -> dict[str, Any]:
-    """The registered public prefixes, without their content."""
+    """List the registered public prefixes, without their content."""
     client = control_client_of(request.app)
     client.require_selective()
     return (await client.ask(ListPrefixes()))[0]
@@ -155,7 +155,7 @@ def _number(request: Request, name: str, default: int, least: int, most: int) ->
 
 
 async def _object(request: Request, *, empty: bytes = b"") -> dict[str, Any]:
-    """The JSON object in the body; ``empty`` stands for no body. Raises Refused."""
+    """Read the JSON object in the body; ``empty`` stands for no body. Raises Refused."""
     raw = b""
     async for chunk in request.stream():
         raw += chunk

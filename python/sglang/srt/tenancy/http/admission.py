@@ -70,7 +70,7 @@ class Admission:
             task.add_done_callback(lambda _: self.limiter.leave(self.permit))
 
     def _still_running(self) -> asyncio.Task[Any] | None:
-        """The task that upstream answers a background response in."""
+        """Return the task that upstream answers a background response in."""
         try:
             name = f"create_{orjson.loads(self.reply)['id']}"
         except (orjson.JSONDecodeError, KeyError, TypeError):

@@ -27,7 +27,7 @@ class Reloader:
         self._running: set[asyncio.Task[None]] = set()
 
     def hangup(self) -> None:
-        """The signal's handler. Signals that come during a reload cause another one after it."""
+        """Handle the signal. Signals that come during a reload cause another one after it."""
         task = asyncio.get_running_loop().create_task(self._reload())
         self._running.add(task)
         task.add_done_callback(self._running.discard)

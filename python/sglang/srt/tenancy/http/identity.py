@@ -46,13 +46,13 @@ class RequestIdentity:
 
     @property
     def owner(self) -> str:
-        """Whom state outside the tree (sessions, stored responses) belongs to."""
+        """Return to whom state outside the tree (sessions, stored responses) belongs to."""
         users = _each(self.user_ids)
         return users[0] or SHARED_ANONYMOUS if len(users) == 1 else SHARED_ANONYMOUS
 
 
 class Resolver:
-    """Turns the evidence in one request into an RequestIdentity.
+    """Resolves the evidence in one request to a RequestIdentity.
 
     ``config`` may be exchanged at any time (reload); a request sees one of the two.
     """
@@ -75,7 +75,7 @@ class Resolver:
         return RequestIdentity(users, scope)
 
     def _vouched_for(self, key: str | None, headers: Headers, body: Body) -> str | None:
-        """The user that a key or the gateway's header stands for; None leaves it to the body."""
+        """Find the user that a key or the gateway's header names; None leaves it to the body."""
         config = self.config
         named = self._named_in_header(headers)
         if not config.has_keys:
@@ -120,7 +120,7 @@ class Resolver:
 
 
 def from_the_server_itself(headers: Headers) -> bool:
-    """Whether a process of this server sent the request: warm-up and self-test."""
+    """Tell whether a process of this server sent the request: warm-up and self-test."""
     key = next(_values(headers, _PROCESS_KEY_HEADER), "")
     return secrets.compare_digest(key.encode(), process_key().encode())
 
@@ -130,7 +130,7 @@ def headers_of_the_server_itself() -> dict[str, str]:
 
 
 def bearer(headers: Headers) -> str | None:
-    """The key in ``Authorization: Bearer`` or, as Anthropic's clients send it, ``x-api-key``."""
+    """Read the key in ``Authorization: Bearer`` or, of Anthropic's clients, ``x-api-key``."""
     for value in _values(headers, "authorization"):
         scheme, _, key = value.partition(" ")
         if scheme.lower() == "bearer" and key.strip():
@@ -154,7 +154,7 @@ def _user_ids(value: Any) -> UserIds:
 
 
 def _claimed(body: Body) -> UserIds:
-    """The body's own word, first field that is set. Only ``user_id`` may be a list."""
+    """Read the body's own word, first field that is set. Only ``user_id`` may be a list."""
     for field in BODY_FIELDS:
         value = body.get(field)
         if value is not None:

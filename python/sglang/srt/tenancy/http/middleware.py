@@ -123,7 +123,7 @@ class TenantMiddleware:
     async def _admit(
         self, scope: Scope, receive: Receive, resolver: Resolver
     ) -> tuple[dict[str, Any], Receive]:
-        """The body, as far as it was read, and a receive that gives it again."""
+        """Return the body, as far as it was read, and a receive that gives it again."""
         if scope["path"].startswith(_OPEN_PATHS) or scope.get("method") == "OPTIONS":
             return {}, receive
         headers = scope["headers"]
@@ -172,7 +172,7 @@ class TenantMiddleware:
 
 
 def _take_claims(scope: Scope) -> dict[str, Any]:
-    """The query. What it says of users is taken out: the access log prints the rest."""
+    """Take what it says of users out of the query: the access log prints the rest."""
     query = QueryParams(scope.get("query_string", b""))
     rest = [(name, value) for name, value in query.multi_items() if name not in BODY_FIELDS]
     if len(rest) < len(query.multi_items()):
@@ -183,7 +183,7 @@ def _take_claims(scope: Scope) -> dict[str, Any]:
 async def _read(
     headers: Sequence[tuple[bytes, bytes]], receive: Receive
 ) -> tuple[dict[str, Any], Receive]:
-    """The JSON body, and a receive that gives the body once more.
+    """Read the JSON body; return it, and a receive that gives the body once more.
 
     Anything but a JSON object claims nothing, which is the safe side; whether it is an
     error is the handler's to say.

@@ -14,7 +14,7 @@ PROMPT_FIELDS = ("text", "prompt", "input_ids")
 
 
 def count_prompts(body: dict[str, Any]) -> int:
-    """How many prompts a body holds: known here, a stream has no 200 to take back."""
+    """Count the prompts in a body: known here, a stream has no 200 to take back."""
     for field in PROMPT_FIELDS:
         prompts = body.get(field)
         if isinstance(prompts, list) and is_batch(prompts):
@@ -23,7 +23,7 @@ def count_prompts(body: dict[str, Any]) -> int:
 
 
 def is_batch(prompts: Any) -> bool:
-    """Whether it is a list of prompts, and not one prompt's text or token ids."""
+    """Tell whether it is a list of prompts, and not one prompt's text or token ids."""
     return isinstance(prompts, list) and bool(prompts) and not isinstance(prompts[0], int)
 
 
@@ -35,7 +35,7 @@ def check_user_count(users: Sequence[str | None], prompts: int) -> None:
 
 
 def prompts_by_user(identity: RequestIdentity, body: dict[str, Any]) -> Counter[str | None]:
-    """How many prompts of each user a request brings, answers to one prompt counted singly."""
+    """Count each user's prompts in a request, answers to one prompt counted singly."""
     sampling = body.get("sampling_params")
     answers = body.get("n") or (sampling.get("n") if isinstance(sampling, dict) else 1)
     if isinstance(answers, bool) or not isinstance(answers, int) or answers < 1:

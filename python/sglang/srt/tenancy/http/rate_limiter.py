@@ -77,7 +77,7 @@ class RateLimiter:
         self.standings: OrderedDict[str, Standing] = OrderedDict()
 
     async def enter(self, prompts: Mapping[str | None, int], tokens: float) -> Permit:
-        """Let a request in, at once or when its turn comes.
+        """Let a request in, at once or when it is the next of those that wait.
 
         ``prompts``: how many of each user; ``tokens``: what one of them is estimated to hold.
         Raises LimitExceeded, and IdentityError 400 for what could never be let in. Cancelling
@@ -102,7 +102,7 @@ class RateLimiter:
         return Permit(asked, charged)
 
     def leave(self, permit: Permit) -> None:
-        """The request is over; what it really used is spent when the engine tells."""
+        """End a request; what it really used is spent when the engine tells."""
         if not permit.open:
             return
         permit.open = False
@@ -145,24 +145,24 @@ class RateLimiter:
             return
         if not alone:  # nobody waits for two users at once: they could wait for each other
             raise LimitExceeded("max_running", f"{most} prompts are running")
-        room = limits.max_queued
-        if room is not None and standing.queued + count > room:
-            raise LimitExceeded("max_queued", f"{most} prompts are running and {room} waiting")
+        queue = limits.max_queued
+        if queue is not None and standing.queued + count > queue:
+            raise LimitExceeded("max_queued", f"{most} prompts are running and {queue} waiting")
 
     async def _take(self, user: str, count: int) -> None:
         standing, most = self._standing(user), self._limits(user).max_running
         if most is None or (standing.running + count <= most and not standing.waiters):
             standing.running += count
             return
-        turn = asyncio.get_running_loop().create_future()
-        standing.waiters.append((count, turn))
+        admitted = asyncio.get_running_loop().create_future()
+        standing.waiters.append((count, admitted))
         try:
-            await turn
+            await admitted
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the turn came while the client went
+            if admitted.done() and not admitted.cancelled():  # while the client went away
                 self._give_back(user, count)
-            elif (count, turn) in standing.waiters:
-                standing.waiters.remove((count, turn))
+            elif (count, admitted) in standing.waiters:
+                standing.waiters.remove((count, admitted))
                 self._call_next(user, standing)
             self._forget_if_idle(user)
             raise
@@ -175,13 +175,13 @@ class RateLimiter:
     def _call_next(self, user: str, standing: Standing) -> None:
         most = self._limits(user).max_running
         while standing.waiters:
-            count, turn = standing.waiters[0]
+            count, admitted = standing.waiters[0]
             if most is not None and standing.running + count > most:
                 return
             standing.waiters.popleft()
-            if not turn.done():
+            if not admitted.done():
                 standing.running += count
-                turn.set_result(None)
+                admitted.set_result(None)
 
     def _wear_off(self, user: str, standing: Standing) -> None:
         now, allowed = self.now(), self._limits(user).tokens_per_minute or math.inf
@@ -202,7 +202,7 @@ class RateLimiter:
 
 
 def estimated_tokens(body: Mapping[str, Any], prompts: int) -> float:
-    """Tokens of one of a body's prompts, from the length of what it holds: never exact."""
+    """Estimate the tokens of a body's prompt from the length of what it holds: never exact."""
     ids = body.get("input_ids") or body.get("prompt")
     if isinstance(ids, list) and ids and isinstance(ids[0], int):
         return len(ids)
@@ -223,7 +223,7 @@ _PROMPT_FIELDS = (
 
 
 def _weight(value: Any) -> float:
-    """Of text its bytes by BYTES_PER_TOKEN, of a number one token, of a list all in it."""
+    """Weigh text by its bytes per BYTES_PER_TOKEN; of a number one token, of a list all in it."""
     stack, total = [value], 0.0
     while stack:
         part = stack.pop()

@@ -52,7 +52,7 @@ def set_identity(identity: RequestIdentity) -> None:
 
 
 def current_identity() -> RequestIdentity | None:
-    """Who asks, or None outside of a request that the middleware has resolved."""
+    """Return who asks, or None outside of a request that the middleware has resolved."""
     return _identity.get()
 
 
@@ -95,7 +95,7 @@ def _is_on(options: TenantOptions) -> bool:
 
 
 def _shape(obj: GenerateReqInput) -> tuple[int, bool, int]:
-    """How many prompts, whether it is one that is no batch, and answers to each."""
+    """Count the prompts; whether it is one that is no batch, and answers to each."""
     held = {name: getattr(obj, name, None) for name in PROMPT_FIELDS}
     batched = any(is_batch(value) for value in held.values())
     return (
@@ -118,7 +118,7 @@ def _own_session(
 def _stamp_of(
     user: str | None, scope: str | None, options: TenantOptions
 ) -> tuple[str, str | None]:
-    """The user and scope that the scheduler sees. Isolated anonymous work is never kept."""
+    """Return the user and scope that the scheduler sees. Isolated anonymous work is never kept."""
     if user is not None:
         return user, scope
     if options.tenant_anonymous == "share":

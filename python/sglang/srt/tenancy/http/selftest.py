@@ -46,7 +46,7 @@ async def prove_at_startup(app: FastAPI, options: TenantOptions) -> None:
 
 @contextmanager
 def server_stops_on_failure(app: FastAPI, what: str) -> Iterator[None]:
-    """Around steps without which the server must not start: every process of it ends."""
+    """Guard steps without which the server must not start: every process of it ends."""
     try:
         yield
     except Exception as error:
@@ -58,7 +58,7 @@ def server_stops_on_failure(app: FastAPI, what: str) -> Iterator[None]:
 
 
 async def prove(app: FastAPI) -> list[str]:
-    """What was shown, a line a check. Raises SelfTestError on the first that fails."""
+    """Prove isolation; a line for each check. Raises SelfTestError on the first that fails."""
     from sglang.srt.entrypoints.http_server import get_global_state
 
     state = get_global_state()
@@ -85,7 +85,7 @@ async def prove(app: FastAPI) -> list[str]:
                 if args.tenant_mode != "shared":
                     await _erase(app, probe.owner, probe.stranger)
                 where = f"{endpoint} rank {rank}" if args.dp_size > 1 else endpoint
-                checks.append(f"{where}: own prefix hit, stranger's {probe.verdict}")
+                checks.append(f"{where}: own prefix hit, stranger's {probe.outcome}")
         return checks
 
 
@@ -109,7 +109,7 @@ class _Probe:
         tokens = range(vocabulary // 4, vocabulary // 2)
         self.prompt = random.SystemRandom().choices(tokens, k=length)
         self.owner, self.stranger = (f"selftest:{secrets.token_hex(8)}" for _ in range(2))
-        self.verdict = ""
+        self.outcome = ""
 
     async def run(self, endpoint: str, *, strangers_share: bool) -> None:
         await self._send(endpoint, self.owner)
@@ -122,7 +122,7 @@ class _Probe:
         if seen < _CHANCE and strangers_share:
             raise SelfTestError(f"{endpoint}: a shared prefix was not found by a second user")
         await self._own_hit(endpoint)
-        self.verdict = "shared" if strangers_share else "unseen"
+        self.outcome = "shared" if strangers_share else "unseen"
 
     async def _own_hit(self, endpoint: str) -> None:
         for _ in range(_OWN_HIT_TRIES):
@@ -132,7 +132,7 @@ class _Probe:
         raise SelfTestError(f"{endpoint}: a user's own prefix was not found again")
 
     async def _cached(self, user: str, **fields: Any) -> int:
-        """Tokens of the prompt that this user gets from the cache."""
+        """Count the prompt's tokens that this user gets from the cache."""
         reply = await self._send("/generate", user, **fields)
         return int(reply["meta_info"]["cached_tokens"])
 

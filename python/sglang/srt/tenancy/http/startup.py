@@ -26,7 +26,7 @@ def install(app: FastAPI) -> None:
 
 
 def own_headers(options: TenantOptions) -> dict[str, str]:
-    """The headers by which the server's own warm-up passes the middleware."""
+    """Return the headers by which the middleware knows the server's own warm-up."""
     return headers_of_the_server_itself() if options.enable_tenant_cache else {}
 
 

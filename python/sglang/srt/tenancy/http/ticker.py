@@ -25,7 +25,7 @@ def start(client: ControlClient, options: TenantOptions) -> None:
 
 
 def period(options: TenantOptions) -> int:
-    """Seconds between two ticks: a quarter of the time to live, within bounds."""
+    """Return the seconds between two ticks: a quarter of the time to live, within bounds."""
     return min(_LONGEST_PERIOD, max(1, int((options.tenant_idle_ttl or 0) / 4)))
 
 

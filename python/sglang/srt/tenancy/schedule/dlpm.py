@@ -45,7 +45,7 @@ class DeficitLongestPrefixMatch(FairPolicy):
         self._sweep: deque[Ticket] = deque()  # whom to match next
 
     def _floor(self) -> float:
-        """Where nobody waits, a new quantum begins, at what the last one had."""
+        """Begin a new quantum where nobody waits, at what the last one had."""
         least = self._level - self._quantum
         if self._last is None or self.tracker.waiting:
             return least
@@ -59,7 +59,7 @@ class DeficitLongestPrefixMatch(FairPolicy):
             self._match_some()
 
     def _match_all(self, waiting: Sequence[Req]) -> None:
-        """Upstream's match, which also puts off all but one of those that share a beginning."""
+        """Match as upstream does: it puts off all but one of those that share a beginning."""
         self._sweep.clear()
         put_off = self._compute_prefix_matches(list(waiting), CacheAwarePolicy.LPM)
         for req in waiting:
@@ -97,7 +97,7 @@ class DeficitLongestPrefixMatch(FairPolicy):
                 return None
 
     def _settle_top(self) -> Ticket | None:
-        """The best request, if the first entry of the heap is right; else set it right."""
+        """Return the best request, if the heap's first entry is right; else set it right."""
         heap = self._heap
         entry = heap[0]
         user = entry[2]
@@ -157,7 +157,7 @@ class DeficitLongestPrefixMatch(FairPolicy):
                 self._throw_out()
 
     def _throw_out(self) -> None:
-        """Outdated entries that never come up: of users who are gone, where others are always
+        """Drop outdated entries that never come up: of users who are gone, where others are always
         served before."""
         for entry in self._heap:
             if entry[2].entry is entry and _best(entry[2]) is None:
@@ -167,7 +167,7 @@ class DeficitLongestPrefixMatch(FairPolicy):
 
 
 def _best(user: UserService) -> Ticket | None:
-    """Of its waiting requests the one with the longest match, and of those the oldest."""
+    """Return of its waiting requests the one with the longest match, and of those the oldest."""
     ranked: list[Rank] = user.ranked
     while ranked and not (ranked[0][2].waiting and ranked[0][2].rank is ranked[0]):
         heappop(ranked)

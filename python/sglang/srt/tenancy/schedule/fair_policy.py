@@ -50,21 +50,21 @@ class FairPolicy(SchedulePolicy):
         self._is_open = False  # whether the tracker is up to date for this round
 
     def has_newcomers(self, waiting: Sequence[Req]) -> bool:
-        """Whether somebody has come since the tracker was last brought up to date. The last of
+        """Tell whether somebody has come since the tracker was brought up to date. The last of
         the queue tells: while nobody can run, newcomers pile up before it."""
         return bool(waiting) and not self.tracker.waits(waiting[-1])
 
     def admitted_others(self, req: Req) -> bool:
-        """Whether one of the last requests admitted was another user's."""
+        """Tell whether one of the last requests admitted was another user's."""
         user = self.tracker.user_of(req)
         return any(other is not user for other in self._recent)
 
     def takes_more_than(self, req: Req, step: int) -> bool:
-        """Whether its prompt takes more than one step of so many tokens."""
+        """Tell whether its prompt takes more than one step of so many tokens."""
         return self._work(req) > step
 
     def preempts(self, waiting: Sequence[Req], begun: Req) -> bool:
-        """Whether the next request goes before the rest of a prompt that has begun: it is of
+        """Tell whether the next request goes before the rest of a prompt that has begun: it is of
         somebody who was served less, and needs less. So two never preempt each other."""
         if not waiting:
             return False
@@ -84,7 +84,7 @@ class FairPolicy(SchedulePolicy):
         )
 
     def _work(self, req: Req) -> int:
-        """Tokens of its prompt that no tier of the cache had when it began, or has now."""
+        """Count its prompt's tokens that no tier of the cache had when it began, or has now."""
         ticket = self.tracker.tickets.get(req)
         if ticket is not None and ticket.admitted:
             return ticket.whole - ticket.found
@@ -93,7 +93,7 @@ class FairPolicy(SchedulePolicy):
         return tokens
 
     def _room(self, req: Req) -> int:
-        """Tokens that it takes up; after ``_work``, which matches it."""
+        """Count the tokens that it takes up; after ``_work``, which matches it."""
         return req.seqlen - len(req.prefix_indices) + _answer(req)
 
     @contextmanager
@@ -171,7 +171,7 @@ class FairPolicy(SchedulePolicy):
         return begun if other is None or not self._goes_before(other, begun) else other
 
     def _would_delay(self, ticket: Ticket, adder: PrefillAdder) -> bool:
-        """Whether it is a prompt of several steps, and others' are computed in this one: they
+        """Tell whether it is a prompt of several steps, and others' are computed in this one: they
         would have to wait for a full step."""
         step = adder.rem_chunk_tokens
         if step is None or not adder.can_run_list or ticket.req.seqlen <= step:
@@ -192,7 +192,7 @@ class FairPolicy(SchedulePolicy):
 
     @abstractmethod
     def _floor(self) -> float:
-        """What is due at least from an user when its first request comes to wait."""
+        """Return what is due at least from a user when its first request comes to wait."""
 
     @abstractmethod
     def _choose(self) -> Ticket | None:
@@ -217,6 +217,6 @@ class FairPolicy(SchedulePolicy):
 
 
 def _answer(req: Req) -> int:
-    """Tokens that are kept free for it, as PrefillAdder does."""
+    """Count the tokens kept free for it, as PrefillAdder does."""
     left: int = req.sampling_params.max_new_tokens - len(req.output_ids)
     return min(left, CLIP_MAX_NEW_TOKENS)

@@ -28,7 +28,7 @@ Plan = tuple[Any, Any]  # the batch to compute, or None; the running batch
 
 
 def install() -> None:
-    """Through upstream's hook registry, as ``control.install``."""
+    """Hook in through upstream's registry, as ``scheduler_handler.install``."""
     from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 
     HookRegistry.register(
@@ -54,7 +54,7 @@ def next_prefill(
     release: Callable[[Req], None],
     **more: Any,
 ) -> Plan:
-    """Around ``Scheduler._get_new_batch_prefill_raw``. ``release``: frees a request's slots."""
+    """Wrap ``Scheduler._get_new_batch_prefill_raw``. ``release``: frees a request's slots."""
     policy = scheduler.policy
     plan = partial(original, scheduler, *args, running_batch=running_batch, **more)
     if not isinstance(policy, FairPolicy):
@@ -80,7 +80,7 @@ def next_prefill(
 
 @contextmanager
 def _smaller_step(scheduler: Any, policy: FairPolicy) -> Iterator[None]:
-    """Where one long prompt is all that there is to compute, and other users may come."""
+    """Choose a smaller step where one long prompt is all there is, and other users may come."""
     full: int | None = scheduler.chunked_prefill_size
     here = [*scheduler.waiting_queue[:2], *filter(None, [scheduler.chunked_req])]
     if (
@@ -97,22 +97,25 @@ def _smaller_step(scheduler: Any, policy: FairPolicy) -> Iterator[None]:
 
 
 def _part(full: int, scheduler: Any) -> int:
-    """Whole pages, and whole tiles where a prompt may be cut at nothing else: with less it would
-    never begin."""
+    """Round to whole pages, and to tiles where a prompt may be cut at nothing else: with less
+    it would never begin."""
     unit: int = scheduler.truncation_align_size or scheduler.page_size
     return min(full, max(unit, full // PART // unit * unit))
 
 
 def _can_wait(req: Req) -> bool:
-    """Whether nothing is lost: what is computed lies in the cache, and nowhere else."""
+    """Tell whether nothing is lost: what is computed lies in the cache, and nowhere else."""
     computed = len(req.prefix_indices)
     return req.cache_protected_len == computed and not req.return_logprob and req.session is None
 
 
 def _requeue(req: Req, release: Callable[[Req], None]) -> None:
-    """As if it had never been taken out. Chunks whose results are still to come in are counted
-    on, or the last chunk's would not be told from theirs. It waits from now on: upstream ends
-    what waits for too long, and this was computed meanwhile."""
+    """Requeue it as if it had never been taken out.
+
+    Chunks whose results are still to come in are counted on, or the last chunk's would not be told
+    from theirs. It waits from now on: upstream ends what waits for too long, and this was computed
+    meanwhile.
+    """
     launched, retractions = req.inflight_middle_chunks, req.retraction_count
     release(req)
     req.reset_for_retract()

@@ -67,8 +67,8 @@ class UserService:
 
     @property
     def due(self) -> float:
-        """The counter, once all that has begun is computed: users are compared by it, as a request
-        is admitted with its whole prompt."""
+        """Return the counter once all that has begun is computed: users are compared by it, as a
+        request is admitted with its whole prompt."""
         return self.counter + self.promised * self.rate
 
     def lift(self, floor: float) -> None:
@@ -134,7 +134,7 @@ class ServiceTracker:
     # Coming and going
 
     def newcomers(self, waiting: Sequence[Req]) -> Sequence[Req]:
-        """Those of the scheduler's queue that have no ticket to wait, in their order.
+        """Return those of the scheduler's queue that have no ticket to wait, in their order.
 
         The scheduler appends to its queue and filters it, so they are its end.
         """
@@ -146,12 +146,12 @@ class ServiceTracker:
         return waiting[first:]
 
     def waits(self, req: Req) -> bool:
-        """Whether it has a ticket to wait."""
+        """Tell whether it has a ticket to wait."""
         ticket = self.tickets.get(req)
         return ticket is not None and ticket.waiting
 
     def leavers(self, waiting: Sequence[Req], newcomers: int) -> list[Ticket]:
-        """Tickets of requests that left the queue without being admitted: aborted, or timed out.
+        """Return tickets of requests that left the queue unadmitted: aborted, or timed out.
 
         Only their number tells that there are any, and then everybody is counted.
         """
@@ -161,8 +161,8 @@ class ServiceTracker:
         return [t for t in self.tickets.values() if t.waiting and t.req not in present]
 
     def enter(self, req: Req) -> Ticket:
-        """A ticket to wait. A request that is back in the queue has its own still, with its place
-        and what it has paid."""
+        """Give a ticket to wait. A request that is back in the queue still has its own, with its
+        place and what it has paid."""
         ticket = self.tickets.get(req)
         if ticket is None:
             self._arrivals += 1
@@ -176,12 +176,12 @@ class ServiceTracker:
         return ticket
 
     def leave(self, ticket: Ticket) -> bool:
-        """The request waits no longer and never will. Whether less is due from its user."""
+        """Drop a request that will not wait again. Returns whether less is due from its user."""
         self._stop_waiting(ticket)
         return self._close(ticket)
 
     def admit(self, ticket: Ticket) -> None:
-        """The request runs from now on: charge what its prompt found in the cache, and what is
+        """Admit a request: charge what its prompt found in the cache, and what is
         computed of it in this step, unless it was charged before."""
         self._stop_waiting(ticket)
         self._running[ticket.req] = ticket
@@ -223,7 +223,7 @@ class ServiceTracker:
         return [ticket.user for ticket in ended if self._close(ticket)]
 
     def _charge_prompt(self, ticket: Ticket) -> None:
-        """A long prompt is computed in chunks, and charged chunk by chunk."""
+        """Charge a long prompt chunk by chunk, as it is computed."""
         chunk = ticket.req.extend_range
         if chunk is None:
             return
@@ -275,5 +275,5 @@ class ServiceTracker:
         self._look_at = max(IDLE_USERS, 2 * len(self.users))
 
     def piles_up(self, entries: int) -> bool:
-        """Whether most of so many entries, of which one waiting request has one, are outdated."""
+        """Tell whether most of so many entries (a waiting request has one) are outdated."""
         return entries > 2 * self.waiting + OUTDATED

@@ -23,7 +23,7 @@ class RecentSessions(OrderedDict[str, "Session"]):
         super().__init__()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Upstream asks so for what a request goes on with."""
+        """Return what a request goes on with; upstream asks so."""
         if name in self:
             self.move_to_end(name)
         return super().get(name, default)
@@ -42,12 +42,12 @@ class RecentSessions(OrderedDict[str, "Session"]):
 
 
 def owner_of(name: str) -> str:
-    """The hash of the user, which a session's name begins with inside the server."""
+    """Return the hash of the user, which a session's name begins with inside the server."""
     return name.partition(".")[0]
 
 
 def install() -> None:
-    """Through upstream's hook registry, as ``control.install``."""
+    """Hook in through upstream's registry, as ``scheduler_handler.install``."""
     from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 
     HookRegistry.register(

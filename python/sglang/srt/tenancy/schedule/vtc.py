@@ -80,7 +80,7 @@ class VirtualTokenCounter(FairPolicy):
                 self._throw_out()
 
     def _throw_out(self) -> None:
-        """Outdated entries that never come up: of users who are gone, where others are always
+        """Drop outdated entries that never come up: of users who are gone, where others are always
         served before."""
         for entry in self._heap:
             if entry[3].entry is entry and _head(entry[3]) is None:
@@ -90,7 +90,7 @@ class VirtualTokenCounter(FairPolicy):
 
 
 def _head(user: UserService) -> Ticket | None:
-    """The oldest of its waiting requests."""
+    """Return the oldest of its waiting requests."""
     queue = user.queue
     while queue and not queue[0].waiting:
         queue.popleft()

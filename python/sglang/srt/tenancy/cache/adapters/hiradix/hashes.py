@@ -19,7 +19,7 @@ from sglang.srt.tenancy.user_id import process_key
 
 
 def tag(owner: str, extra_key: Any, above: str | None) -> str | None:
-    """What takes the place of the hash above (hex, 32 bytes) where pages of an owner begin, or
+    """Return what replaces the hash above (hex, 32 bytes) where an owner's pages begin, or
     at the root those of a public namespace."""
     if not owner and extra_key is None:
         return above
@@ -53,7 +53,7 @@ def ensure_hashes(node: Node, page_size: int) -> None:
 
 
 def names_before_publication(nodes: Iterable[Node], page_size: int) -> list[str]:
-    """What an owner's pages below public ones, and those, were called while all were private."""
+    """Name an owner's pages, and the public ones above, as when all were private."""
     names: list[str] = []
     last: dict[Node, str] = {}  # hash of a node's last page
     for node in nodes:

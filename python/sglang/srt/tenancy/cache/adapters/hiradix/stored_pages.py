@@ -10,7 +10,7 @@ from sglang.srt.mem_cache.hicache_storage import HiCacheFile
 
 
 def can_delete(backend: Any) -> bool:
-    """Whether single pages can be deleted from a storage backend."""
+    """Tell whether single pages can be deleted from a storage backend."""
     return isinstance(backend, HiCacheFile) or callable(getattr(backend, "delete", None))
 
 

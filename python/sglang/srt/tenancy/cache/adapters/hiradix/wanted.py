@@ -21,7 +21,10 @@ class Wanted(RadixKey):
         return self.above is not None
 
     def public_names(self, above: str | None, page_size: int) -> list[str]:
-        """``above``: hash of the page before the first. Without an owner all names are public."""
+        """Name the pages as public ones. ``above``: hash of the page before the first.
+
+        Without an owner all names are public.
+        """
         namespace = self.extra_key
         if type(namespace) is not Namespace:
             plain, end = namespace, len(self)
@@ -33,7 +36,7 @@ class Wanted(RadixKey):
         return page_hashes(self[:end], start, page_size) if end else []
 
     def own_names(self, above: str | None, page_size: int, public: int) -> list[str]:
-        """Those of the pages behind ``public`` public ones; ``above``: hash of the last of them."""
+        """Name those behind ``public`` public pages; ``above``: hash of the last of them."""
         namespace, rest = self.extra_key, self[public * page_size :]
         if type(namespace) is not Namespace or not len(rest):
             return []
@@ -42,7 +45,7 @@ class Wanted(RadixKey):
         return page_hashes(rest, above, page_size)
 
     def names_before_publication(self, page_size: int) -> tuple[list[str], list[str]]:
-        """What the owner's pages were called when nothing before them was public: of the tokens
+        """Name the owner's pages as when nothing before them was public: of the tokens
         above, and of these."""
         namespace = self.extra_key
         if type(namespace) is not Namespace or self.above is None:

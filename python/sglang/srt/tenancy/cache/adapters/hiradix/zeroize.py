@@ -36,7 +36,7 @@ class Zeroizer:
 
     ``forward_stream``: where the model runs, None where it runs in order with all else. A step
     that was launched before may still write to a slot that is given back, and the next one may
-    get it, so the overwriting takes its turn between them. ``load_stream``: copies from the host
+    get it, so the overwriting comes between them. ``load_stream``: copies from the host
     come after it, too.
     """
 
@@ -102,7 +102,7 @@ class Zeroizer:
 
 
 def _device_buffers(pool: Any) -> list[torch.Tensor]:
-    """All tensors of a pool that hold something of each slot."""
+    """Return all tensors of a pool that hold something of each slot."""
     found = []
     for name, value in vars(pool).items():
         for tensor in value if isinstance(value, (list, tuple)) else (value,):
@@ -122,7 +122,7 @@ def _device_buffers(pool: Any) -> list[torch.Tensor]:
 
 
 def _host_buffers(pool: Any) -> list[tuple[torch.Tensor, int]]:
-    """The tensors of a host pool, each with its dimension of slots, or of pages."""
+    """Return the tensors of a host pool, each with its dimension of slots, or of pages."""
     by_page = pool.layout in _LAYOUTS_BY_PAGE
     tensors = {}
     for name in ("kv_buffer", "k_buffer", "v_buffer", "index_k_buffer"):

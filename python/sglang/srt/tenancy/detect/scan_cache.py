@@ -1,6 +1,6 @@
-"""What was judged before: the marks on a prompt's first chunks, by their content.
+"""Remember what was scanned before: the marks on a prompt's first chunks, by their content.
 
-The same system prompt comes with every request. It is judged once, and of a conversation only
+The same system prompt comes with every request. It is scanned once, and of a conversation only
 what is new.
 """
 
@@ -28,7 +28,7 @@ class Mark(NamedTuple):
 Marks = tuple[Mark, ...]
 
 
-class Memory:
+class ScanCache:
     """A bounded table, last used first kept. Its keys are keyed hashes: no text is in it."""
 
     def __init__(self, capacity: int = 65_536):
@@ -40,7 +40,7 @@ class Memory:
         return len(self._marks)
 
     def names(self, ids: Sequence[int]) -> list[bytes]:
-        """A name for the first chunk, for the first two, and so on."""
+        """Name the first chunk, the first two, and so on."""
         raw = array("q", ids).tobytes()
         step = CHUNK * 8
         names, above = [], b""
@@ -52,7 +52,7 @@ class Memory:
         return names
 
     def longest(self, names: Sequence[bytes]) -> tuple[int, Marks]:
-        """How many chunks are known at most, and the marks on them."""
+        """Count the first chunks that are known, and return the marks on them."""
         for count in range(len(names), 0, -1):
             marks = self._marks.get(names[count - 1])
             if marks is not None:

@@ -21,14 +21,14 @@ def detector(server: Server) -> dict[str, Any]:
     return found
 
 
-def judged(server: Server) -> int:
+def scanned(server: Server) -> int:
     counts = detector(server)["counts"]
     return sum(counts.get(name, 0) for name in ("sensitive", "not_sensitive", "without_text"))
 
 
 def ask_three(asker: Asker, endpoint: str, prompt: str, **body: Any) -> None:
-    """Three users send a prompt; returns when all three verdicts are there."""
-    before = judged(asker.server)
+    """Three users send a prompt; returns when all three scan results are there."""
+    before = scanned(asker.server)
     for _ in range(3):
         asker.ask(endpoint, prompt, user_id=fresh_user(), **body)
-    until(lambda: judged(asker.server) >= before + 3)
+    until(lambda: scanned(asker.server) >= before + 3)
