@@ -7,7 +7,7 @@ such message said.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 
 from sglang.srt.tenancy.cache.core.erasure import Eraser
 from sglang.srt.tenancy.cache.core.node import Node
@@ -73,18 +73,19 @@ class IdleExpiry:
         if self.last_use is not None:
             self.last_use.drop(owner)
 
-    def tick(self, seconds: int, busy: Collection[str | None]) -> int:
+    def tick(self, seconds: int, users: Iterable[str | None]) -> int:
         """Take a time that all ranks were told, and free what belongs to idle owners.
 
-        ``busy``: users of the requests that the scheduler has; they are not idle. Of what has
-        expired one tick frees a bounded part, the next ones the rest. Returns the device tokens
-        freed.
+        ``users``: those of the requests that the scheduler has, who are not idle; looked at only
+        where somebody is. Of what has expired one tick frees a bounded part, the next ones the
+        rest. Returns the device tokens freed.
         """
         last_use = self.last_use
         if last_use is None or not last_use.advance(seconds):
             return 0
         if last_use.oldest_expired() is None:
             return 0
+        busy = set(users)
         tree, counts = self._tree, self._tree.logical.counts
         work, freed = WORK_PER_TICK, 0
         while work > 0 and (owner := last_use.oldest_expired()) is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from sglang.srt.tenancy.cache.core.merge import Merger
 from sglang.srt.tenancy.cache.core.node import EARNED, NO_PROMOTE, PUBLIC, REGISTERED, Node
 from sglang.srt.tenancy.cache.core.sharing_memory import SharingMemory
+from sglang.srt.tenancy.cache.core.tokens import common_prefix
 from sglang.srt.tenancy.cache.core.tree import PrefixTree
 from sglang.srt.tenancy.cache.core.window import EpochCounter
 
@@ -99,16 +100,16 @@ class Promoter:
 
         ``top``: their node in which token ``at`` is the first, below a public node.
         """
-        if not admits(top):
-            return at
-        key = self._tree.new_key(tokens, top.key.extra_key)
-        nodes, _, partial, shared = self._tree.walk_path(key, end, top.parent, at)
-        for node in nodes:
-            if not admits(node):
-                return at
-            at += len(node.key)
-        if partial is not None and admits(partial):
+        # Not by walk_path: it would compare all the tokens of copies that do not count.
+        tree, key = self._tree, self._tree.new_key(tokens, top.key.extra_key)
+        node: Node | None = top
+        while node is not None and admits(node):
+            stored = node.key.token_ids
+            shared = common_prefix(stored, tokens, at, end) // tree.page_size * tree.page_size
             at += shared
+            if shared < len(stored) or at >= end:
+                break
+            node = tree.child_of(node, key, at)
         return at
 
     def _counts(self, node: Node) -> bool:

@@ -158,24 +158,33 @@ class PrefixTree:
         Returns its device slots, in parts, and the node in which it ends, on any tier. May split
         that node, and joins chains on the way.
         """
-        tick = self.clock.tick
-        self.root.last_access_time = tick()
         nodes, _, partial, shared = self.walk_path(key, end)
-        for node in nodes:
-            node.last_access_time = tick()
-        values = [node.value for node in nodes if node.value is not None]
-        last = nodes[-1] if nodes else self.root
-        joiner = self._joiner
-        if joiner is not None and last.owner:
-            for node, child in pairwise(nodes):
-                if node.owner and len(node.children) == 1 and joiner.may_join(node, child):
-                    joiner.join(self, node, child)
+        clock, last, values = self.clock, self.root, []
+        moment = clock.ticks + 1  # clock.tick(), written out
+        last.last_access_time = moment
+        for last in nodes:
+            moment += 1
+            last.last_access_time = moment
+            if last.value is not None:
+                values.append(last.value)
+        clock.ticks = moment
+        if len(nodes) > 1 and nodes[-2].owner:
+            self._join_chain(nodes)
         if partial is not None:
-            partial.last_access_time = tick()
+            partial.last_access_time = clock.tick()
             last = self.split(partial, shared)
             if last.value is not None:
                 values.append(last.value)
         return values, last
+
+    def _join_chain(self, nodes: list[Node]) -> None:
+        """Join the nodes of a path that need not be apart."""
+        joiner = self._joiner
+        if joiner is None:
+            return
+        for node, child in pairwise(nodes):
+            if node.owner and len(node.children) == 1 and joiner.may_join(node, child):
+                joiner.join(self, node, child)
 
     def insert(
         self,

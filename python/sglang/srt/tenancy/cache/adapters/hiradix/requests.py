@@ -47,7 +47,8 @@ class RequestInserter:
         )
         protected = req.cache_protected_len
         # The batch that computes the request's next tokens may be running, on the former slots.
-        self._core.device_frees.add(row[protected:held].to(torch.int64))
+        if held > protected:
+            self._core.device_frees.add(row[protected:held].to(torch.int64))
         # The slots before are those of the nodes it locked, unless they were merged away.
         moved = self._was_moved(req)
         changed_from = 0 if moved else protected

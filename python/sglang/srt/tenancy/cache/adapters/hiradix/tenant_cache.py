@@ -70,7 +70,8 @@ class TenantCache(RadixCache):
         self.core = OwnedCache(
             self._engine(), self._options, self._lasting, *self._division, self.new_order
         )
-        self.root_node = root = self.core.tree.root
+        self._tree = self.core.tree
+        self.root_node = root = self._tree.root
         self._requests = RequestInserter(self, self.core)
         self._empty_match_result: MatchResult = self._empty_match_result._replace(
             last_device_node=root, last_host_node=root, best_match_node=root
@@ -134,7 +135,7 @@ class TenantCache(RadixCache):
         end = len(params.key) // self.page_size * self.page_size
         if self.disable or not end:
             return self._empty_match_result
-        values, node = self.core.tree.match(params.key, end)
+        values, node = self._tree.match(params.key, end)
         return self._result(torch.cat(values) if values else self.no_slots, node)
 
     def insert(self, params: InsertParams) -> InsertResult:
@@ -216,7 +217,7 @@ class TenantCache(RadixCache):
 
     def tick(self, seconds: int, requests: Iterable[Req] = ()) -> int:
         """As ``IdleExpiry.tick``. ``requests``: those that the scheduler has now."""
-        return self.core.idle.tick(seconds, {req.user_id for req in requests})
+        return self.core.idle.tick(seconds, (req.user_id for req in requests))
 
     def redivide(self, weights: Mapping[str, float], shares: CacheShares | None) -> None:
         """As ``QuotaEnforcer.redivide``."""
