@@ -14,11 +14,14 @@ INSTALLED := $(VENV)/installed
 TESTABLE := $(VENV)/testable
 BENCHABLE := $(VENV)/benchable
 DEVICE = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
-SOURCES := $(wildcard *.toml *.json *.py) $(shell find build_hooks patches python -type f ! -name '*.pyc')
+# What an environment with every target's packages gets; `pip install .` is free to choose.
+CONSTRAINTS = -c constraints/$(DEVICE).txt
+SOURCES := $(wildcard *.toml *.json *.py constraints/*.txt) $(shell find build_hooks patches python -type f ! -name '*.pyc')
 
 .DEFAULT_GOAL := help
 .PHONY: help serve demo install test test-fast soak soak-users bench-tree bench-detector \
-	bench-side-channel bench-sharing bench-monitor bench-round bench-eviction bench-fairness lint clean
+	bench-side-channel bench-sharing bench-monitor bench-round bench-eviction bench-fairness lint \
+	update-locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -32,10 +35,11 @@ demo: $(INSTALLED) ## Play a short conversation of three users and show what eac
 install: $(INSTALLED) ## Make .venv and install the fork into it
 
 test: $(TESTABLE) ## Run every test
-	$(BIN)/python -m pytest -v tests
+	$(BIN)/python -m pytest -v -n 2 --dist loadfile -m "not alone" tests
+	$(BIN)/python -m pytest -v -m alone tests
 
-test-fast: $(TESTABLE) ## Run the tests that start no server and build nothing
-	$(BIN)/python -m pytest -v -n auto --dist worksteal -m "not server and not build" tests
+test-fast: $(TESTABLE) ## Run the tests that start no server, build nothing and are not slow
+	$(BIN)/python -m pytest -v -n auto --dist worksteal -m "not (server or build or slow)" tests
 
 soak: $(TESTABLE) ## Try the tree with SOAK_STEPS random steps, other ones each time
 	cd tests && ../$(BIN)/python -m support.soak $(SOAK_STEPS)
@@ -74,6 +78,11 @@ lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python patches/series.py verify
 
+# Needs no install: the versions of now may be what keeps a new one from being made.
+update-locks: | $(BIN)/python ## Find versions for constraints/ that fit together (ARGS=--upgrade)
+	$(BIN)/python -m pip install uv hatchling packaging
+	$(BIN)/python build_hooks/update_locks.py $(ARGS)
+
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) .models build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
@@ -81,14 +90,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install '.[$(DEVICE)]'
+	$(BIN)/python -m pip install $(CONSTRAINTS) '.[$(DEVICE)]'
 	touch $@
 
 # The fork is installed by now; pip takes the extra's list from what it finds.
 $(TESTABLE): $(INSTALLED)
-	$(BIN)/python -m pip install 'sglang[test]'
+	$(BIN)/python -m pip install $(CONSTRAINTS) 'sglang[test]'
 	touch $@
 
 $(BENCHABLE): $(INSTALLED)
-	$(BIN)/python -m pip install 'sglang[bench]'
+	$(BIN)/python -m pip install $(CONSTRAINTS) 'sglang[bench]'
 	touch $@

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from patchqueue import commands, wheel
+from patchqueue import commands, drift, wheel
 from patchqueue.errors import Refusal
 from patchqueue.refresh import refresh
 from patchqueue.repository import Repository
@@ -34,6 +34,11 @@ def _parser() -> argparse.ArgumentParser:
         default=Path(__file__).resolve().parent.parent,
         help="the fork's repository (default: the one this file is in)",
     )
+    parser.add_argument(
+        "--base",
+        metavar="VERSION",
+        help="upstream's release: one that upstream.json pins (default: the one it builds from)",
+    )
     commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     on_target = {
         "apply": "put the patches and the fork's own files into TARGET",
@@ -48,11 +53,25 @@ def _parser() -> argparse.ArgumentParser:
             _add_refresh_options(command)
     on_wheel = {
         "verify": "check headers, order, collisions, budget, and that every patch applies",
-        "lock": "write patches/upstream.lock: hashes of the upstream files the series touches",
+        "lock": "write the series' upstream.lock: hashes of the upstream files that it touches",
     }
     for name, text in on_wheel.items():
         _add_wheel_option(commands_of.add_parser(name, help=text, description=text))
+    _add_drift(commands_of)
     return parser
+
+
+def _add_drift(commands_of: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "say what another release of upstream's breaks: hunks, and names that our files use"
+    command = commands_of.add_parser("drift", help=text, description=text)
+    command.add_argument("release", metavar="VERSION", help="the release; it need not be pinned")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="where the report goes (default: stdout)"
+    )
+    command.add_argument(
+        "--release-wheel", type=Path, metavar="FILE", help="its wheel; default: downloaded by pip"
+    )
+    _add_wheel_option(command)
 
 
 def _add_refresh_options(command: argparse.ArgumentParser) -> None:
@@ -108,6 +127,16 @@ def _run_on_wheel(repository: Repository, options: argparse.Namespace) -> list[s
     return report
 
 
+def _run_drift(repository: Repository, options: argparse.Namespace) -> list[str]:
+    base = _open_wheel(repository, options.wheel)
+    path = options.release_wheel or wheel.fetch_release(repository, options.release)
+    lines = drift.report(repository, base, wheel.WheelFiles(path), options.release)
+    if options.output is None:
+        return lines[:-1]
+    options.output.write_text("\n".join(lines))
+    return [f"wrote {options.output}"]
+
+
 def _terminated(signum: int, frame: FrameType | None) -> None:
     # An exception, so that an unfinished change is undone on the way out.
     sys.exit(128 + signum)
@@ -117,8 +146,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when done or nothing was to do, 1 when refused, 2 for bad usage."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminated)
-    repository = Repository(options.repo)
+    repository = Repository(options.repo, options.base)
     run = _run_on_target if "target" in options else _run_on_wheel
+    if options.command == "drift":
+        run = _run_drift
     try:
         print("\n".join(run(repository, options)))
     except (Refusal, OSError) as error:

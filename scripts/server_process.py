@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar, Protocol
 
 import httpx
 import psutil
@@ -33,6 +33,44 @@ class ServerEnded(RuntimeError):
         self.code = code
 
 
+class FirstProcess(Protocol):
+    """The process that starts the server's others; as ``subprocess.Popen`` has it."""
+
+    pid: int
+    stdout: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None where the process still runs."""
+
+    def wait(self) -> int:
+        """Return the exit code, once there is one."""
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+
+
+class Starter(Protocol):
+    """Starts a server's first process, at the head of a session."""
+
+    def __call__(
+        self, command: Sequence[str], *, output: IO[bytes] | int | None, env: Mapping[str, str]
+    ) -> FirstProcess:
+        """Start the command with these variables besides the environment's own."""
+
+
+def start_interpreter(
+    command: Sequence[str], *, output: IO[bytes] | int | None, env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start the command as it is."""
+    return subprocess.Popen(
+        command,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **env},
+        start_new_session=True,
+    )
+
+
 class ServerProcess:
     """A server in a session of its own.
 
@@ -40,6 +78,9 @@ class ServerProcess:
     gone; and Ctrl-C in a terminal reaches the starter alone, who can then end
     them in order.
     """
+
+    # Tests set one that does not import the engine again.
+    start: ClassVar[Starter] = staticmethod(start_interpreter)
 
     def __init__(
         self,
@@ -57,13 +98,8 @@ class ServerProcess:
         self.url = f"http://{local}:{self.port}"
         command = [sys.executable, "-m", "sglang.launch_server"]
         command += ["--host", host, "--port", str(self.port), *flags]
-        self.popen = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            start_new_session=True,
-        )
+        variables = {"PYTHONUNBUFFERED": "1", **(env or {})}
+        self.popen = self.start(command, output=output, env=variables)
 
     def wait_until_ready(self, seconds: float) -> None:
         """Return when `/health` answers 200.
@@ -93,14 +129,19 @@ class ServerProcess:
             return False
 
     def stop(self) -> None:
-        """End all processes: ask the first, then kill what is left.
+        """End all processes: ask the first, then kill what is left. Raises as ``kill`` does."""
+        self.popen.terminate()
+        self._wait_for_end()
+        self.kill()
+
+    def kill(self) -> None:
+        """End all processes at once: what they were doing is lost.
 
         Raises RuntimeError where a process outlives that.
         """
-        self.popen.terminate()
-        self._wait_for_end()
         for process in self.processes():
-            _kill(process)
+            if not _cleans_up(process):
+                _kill(process)
         self._wait_for_end()
         if left := self.processes():
             raise RuntimeError(f"processes of the server outlived SIGKILL: {left}")
@@ -139,7 +180,7 @@ def running(
                 raise ServerFailed(f"{problem}\n{log_tail(log)}") from problem
             yield process, log
         finally:
-            process.stop()
+            process.kill()  # its own way of ending takes seconds
 
 
 def log_tail(log: Path) -> str:
@@ -165,6 +206,13 @@ def _is_healthy(http: httpx.Client) -> bool:
         return http.get("/health").status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def _cleans_up(process: psutil.Process) -> bool:
+    """Whether it removes the shared memory of the others once they have ended, and ends then."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any("multiprocessing.resource_tracker" in text for text in process.cmdline())
+    return False
 
 
 def _kill(process: psutil.Process) -> None:

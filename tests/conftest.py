@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,16 @@ REPOSITORY = Path(__file__).parent.parent
 sys.path += [str(REPOSITORY / "scripts"), str(REPOSITORY / "benchmarks")]
 
 import demo_model  # noqa: E402
+from server_process import ServerProcess  # noqa: E402
+from support.forkserver import client  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_are_forks() -> Iterator[None]:
+    """Start servers, also those of the benchmarks, without importing the engine for each."""
+    with client.running() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServerProcess, "start", staticmethod(server.start))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ def test_a_policy_on_our_tree_finds_what_upstreams_tree_finds(name: str) -> None
     assert abs(found[1] / found[0] - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_a_crowd_that_comes_once_crowds_nobody_out() -> None:
     chosen, held = (play("crowd", policy, 700) for policy in (CHOSEN, "held"))
     upstream = play("crowd", UPSTREAM, 700)

@@ -123,6 +123,7 @@ def test_results_can_be_read_again(tmp_path: Path) -> None:
     assert read(tmp_path / "nothing.json") == {}
 
 
+@pytest.mark.slow
 def test_each_scenario_has_a_picture(tmp_path: Path) -> None:
     report = report_of(starved="light", labels=("vtc", "elsewhere", "somewhere"))
     report["replay"] = report["live"]
@@ -159,6 +160,7 @@ def played(url: str, asks: list[Ask], patience: Patience | None = None) -> list[
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_every_request_is_served_and_counted(url: str) -> None:
     asks = list(SCENARIOS["overload"](SMALL, 1).asks)
     replies = played(url, asks)
@@ -168,6 +170,7 @@ def test_every_request_is_served_and_counted(url: str) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_who_has_computed_for_long_is_answered(url: str) -> None:
     """The server has closed the idle connection, and nobody had time to hear of it."""
 
@@ -180,6 +183,7 @@ def test_who_has_computed_for_long_is_answered(url: str) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_cached_tokens_are_those_of_the_same_user(url: str) -> None:
     prompt = list(range(600, 700))
     asks = [Ask(at, user, prompt, 2) for at, user in ((0, "ann"), (2, "ann"), (4, "ben"))]
@@ -189,6 +193,7 @@ def test_cached_tokens_are_those_of_the_same_user(url: str) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_what_a_limit_refuses_is_recorded(url: str) -> None:
     asks = [Ask(0.0, "limited", list(range(600 + n, 900 + n)), 40) for n in range(6)]
     found = outcomes(played(url, asks))
@@ -198,6 +203,7 @@ def test_what_a_limit_refuses_is_recorded(url: str) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_who_is_awaited_is_finished_and_the_others_are_cut(url: str) -> None:
     # All of them fit at once, so that nobody has to end before the short one begins.
     asks = [Ask(0.0, "long", [700 + n] * 64, 1_200) for n in range(4)]
@@ -208,6 +214,7 @@ def test_who_is_awaited_is_finished_and_the_others_are_cut(url: str) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_a_second_label_is_put_beside_the_first(url: str, tmp_path: Path) -> None:
     for label in ("one", "two"):
         command = ["--url", url, "--label", label, "--scenarios", "overload", "weights"]

@@ -30,10 +30,12 @@ def probes_needed(
     return None
 
 
+@pytest.mark.slow
 def test_one_account_is_ended_at_the_least_number_of_hits() -> None:
     assert probes_needed(DEFAULT) == DEFAULT.min_hits
 
 
+@pytest.mark.slow
 def test_some_accounts_take_longer_and_more_look_like_a_team() -> None:
     two = probes_needed(DEFAULT, accounts=2)
     assert two is not None
@@ -41,6 +43,7 @@ def test_some_accounts_take_longer_and_more_look_like_a_team() -> None:
     assert probes_needed(DEFAULT, accounts=5) is None
 
 
+@pytest.mark.slow
 def test_threshold_0_never_demotes() -> None:
     assert probes_needed(OFF, most=2 * DEFAULT.min_hits) is None
 
@@ -53,6 +56,7 @@ def test_what_an_operator_registered_is_never_demoted() -> None:
     assert server.ask("somebody", (*TARGET, 9)) == len(TARGET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("users", "zipf"), [(200, 1.4), (5, 1.4)])
 def test_ordinary_users_are_left_alone(name: str, users: int, zipf: float) -> None:
@@ -62,6 +66,7 @@ def test_ordinary_users_are_left_alone(name: str, users: int, zipf: float) -> No
     assert server.demotions == 0
 
 
+@pytest.mark.slow
 def test_a_higher_threshold_costs_a_team_of_ten_much_of_what_is_cached() -> None:
     asked = new_documents(10, EPOCH + 512)
     kept, lost = (serve(Server(pair, memory=TIGHT), asked)[0] for pair in (DEFAULT, FORMER))
@@ -70,6 +75,7 @@ def test_a_higher_threshold_costs_a_team_of_ten_much_of_what_is_cached() -> None
     assert lost < 0.9 * without
 
 
+@pytest.mark.slow
 def test_a_team_of_which_one_works_through_the_night_is_not_spared() -> None:
     server = Server(DEFAULT)
     asked = night(10, 2 * EPOCH + 256)
@@ -77,6 +83,7 @@ def test_a_team_of_which_one_works_through_the_night_is_not_spared() -> None:
     assert server.demotions > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", [ALONE, RARE, POPULAR], ids=lambda scenario: scenario.name)
 def test_probes_are_counted_as_a_server_counts_them(scenario: Scenario) -> None:
     """One replay in which nothing is demoted foretells all that do."""
@@ -87,6 +94,7 @@ def test_probes_are_counted_as_a_server_counts_them(scenario: Scenario) -> None:
     assert any(foretold)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", [Pair(0.02, 64), Pair(0.012, 512), Pair(0.2, 16)])
 def test_false_demotions_are_counted_as_a_server_counts_them(pair: Pair) -> None:
     asked = ordinary("documents", 10, 1.4, EPOCH + 128)

@@ -15,6 +15,7 @@ from round_cost.rounds import POLICIES, SITUATIONS, Scheduler
 from sglang.srt.managers.schedule_batch import Req
 
 
+@pytest.mark.slow
 def test_it_leaves_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scheduling_round.main(["--waiting", "150", "300", "--rounds", "4", "--out", str(tmp_path)])
     results = json.loads((tmp_path / "scheduling_round.json").read_text())
@@ -59,11 +60,13 @@ def calls_to_a_request(policy: str, waiting: int) -> float:
     return scheduler.calls / admitted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["fcfs", "vtc", "dlpm"])
 def test_a_rounds_work_does_not_grow_with_those_who_wait(policy: str) -> None:
     assert calls_to_a_request(policy, 6_000) <= 1.25 * calls_to_a_request(policy, 600)
 
 
+@pytest.mark.slow
 def test_a_policy_that_looks_at_everybody_would_show() -> None:
     few, many = (calls_to_a_request("dfs-weight", waiting) for waiting in (50, 500))
     assert many > 4 * few

@@ -129,6 +129,7 @@ def recovered(result: dict[str, Any], how: str) -> dict[str, Any]:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_upstream_tells_every_right_guess(upstream: dict[str, Any]) -> None:
     assert [each["by_count"]["auc"] for each in upstream["membership"].values()] == [1, 1, 1]
     for trials in (*upstream["counted"], upstream["chat"]):
@@ -138,6 +139,7 @@ def test_upstream_tells_every_right_guess(upstream: dict[str, Any]) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["token by token", "word by word"])
 def test_upstream_gives_secrets_away(upstream: dict[str, Any], how: str) -> None:
     result = recovered(upstream, how)
@@ -147,18 +149,21 @@ def test_upstream_gives_secrets_away(upstream: dict[str, Any], how: str) -> None
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_upstream_serves_strangers_from_host_memory(upstream: dict[str, Any]) -> None:
     assert upstream["host_tier"]["from_host"] > 0
     assert upstream["host_tier"]["by_count"]["auc"] == 1
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_a_salt_in_the_body_protects_from_nobody_who_knows_it(upstream: dict[str, Any]) -> None:
     (salt,) = upstream["forgery"]
     assert salt["works"] == salt["tries"]
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_selective_tells_no_right_guess(selective: dict[str, Any]) -> None:
     assert [each["by_count"]["auc"] for each in selective["membership"].values()] == [0.5] * 3
     for trials in (*selective["counted"], selective["chat"]):
@@ -167,12 +172,14 @@ def test_selective_tells_no_right_guess(selective: dict[str, Any]) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["token by token", "word by word"])
 def test_selective_keeps_secrets(selective: dict[str, Any], how: str) -> None:
     assert recovered(selective, how)["separation"]["auc"] == 0.5
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_selective_keeps_them_in_host_memory(selective: dict[str, Any]) -> None:
     assert selective["host_tier"]["from_host"] == 0
     assert selective["host_tier"]["by_count"]["auc"] == 0.5
@@ -180,6 +187,7 @@ def test_selective_keeps_them_in_host_memory(selective: dict[str, Any]) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_a_forged_name_opens_only_what_no_key_guards(selective: dict[str, Any]) -> None:
     for forgery in selective["forgery"]:
         assert forgery["works"] == (0 if forgery["bound"] else forgery["tries"])
@@ -187,6 +195,7 @@ def test_a_forged_name_opens_only_what_no_key_guards(selective: dict[str, Any]) 
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_as_many_accounts_as_the_threshold_see_what_nobody_flagged(
     selective: dict[str, Any],
 ) -> None:
@@ -201,6 +210,7 @@ def test_as_many_accounts_as_the_threshold_see_what_nobody_flagged(
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_what_is_found_sensitive_is_told_to_nobody(
     rules: dict[str, Any], upstream: dict[str, Any]
 ) -> None:
@@ -214,12 +224,14 @@ def test_what_is_found_sensitive_is_told_to_nobody(
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_accounts_that_collude_see_only_what_nobody_flagged(rules: dict[str, Any]) -> None:
     assert rules["plain 3"].confirmed - rules["plain 3"].false == EFFORT.collusions
     assert rules["flagged 3"].confirmed == 0
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_the_order_of_answers_tells_on_upstream_alone(
     selective: dict[str, Any], upstream: dict[str, Any]
 ) -> None:
@@ -228,6 +240,7 @@ def test_the_order_of_answers_tells_on_upstream_alone(
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_the_monitor_ends_a_probe(selective: dict[str, Any], upstream: dict[str, Any]) -> None:
     aucs = [window["by_count"]["auc"] for window in selective["monitor"]]
     assert (aucs[0], aucs[-1]) == (1, 0.5)
@@ -235,6 +248,7 @@ def test_the_monitor_ends_a_probe(selective: dict[str, Any], upstream: dict[str,
 
 
 @pytest.mark.server
+@pytest.mark.alone
 def test_the_program_judges_by_the_same_figures(selective: dict[str, Any]) -> None:
     judged = {each.name: each.met for each in targets({"selective": selective})}
     assert judged["no right guess confirmed"]

@@ -46,6 +46,7 @@ def results(written: Path) -> Any:
     return json.loads((written / "tree.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_operation_was_timed_on_every_tree(results: Any) -> None:
     shapes = [(run["leaves"], run["users"]) for run in results["runs"]]
     assert shapes == [(30, 1), (60, 1), (60, 40)]
@@ -61,11 +62,13 @@ def test_every_operation_was_timed_on_every_tree(results: Any) -> None:
             assert times["batches"] in (5, 6)  # 5 where the time was up
 
 
+@pytest.mark.slow
 def test_evictions_are_compared_between_sizes(results: Any) -> None:
     assert [run["mode"] for run in results["flat"]] == MODES
     assert all(run["ratio"] > 0 for run in results["flat"])
 
 
+@pytest.mark.slow
 def test_conversations_of_an_owner_take_few_nodes(results: Any) -> None:
     nodes = results["nodes_per_talk"]
     assert nodes["upstream"]["left"] == nodes["shared"]["left"] == 100  # a prompt, an answer
@@ -73,12 +76,14 @@ def test_conversations_of_an_owner_take_few_nodes(results: Any) -> None:
         assert nodes[mode]["matched"] <= nodes[mode]["left"] <= 10
 
 
+@pytest.mark.slow
 def test_nodes_are_weighed(results: Any) -> None:
     upstream = results["bytes_per_node"].pop("upstream")
     assert list(results["bytes_per_node"]) == MODES
     assert all(upstream / 2 < ours <= upstream * 1.2 for ours in results["bytes_per_node"].values())
 
 
+@pytest.mark.slow
 def test_what_a_crowd_costs_is_measured(results: Any) -> None:
     crowded = results["crowded"]
     assert 0 < crowded["promotion_ms"] < 10
@@ -87,6 +92,7 @@ def test_what_a_crowd_costs_is_measured(results: Any) -> None:
     assert crowded["found_again"]["upstream"] == crowded["found_again"]["shared"] == 1
 
 
+@pytest.mark.slow
 def test_with_the_flag_off_the_registry_builds_upstreams_class(results: Any) -> None:
     off = results["tenant_cache_off"]
     assert off["is_upstreams"]
@@ -98,6 +104,7 @@ def test_with_the_flag_off_the_registry_builds_upstreams_class(results: Any) -> 
     )
 
 
+@pytest.mark.slow
 def test_every_target_has_a_verdict_and_none_for_what_was_not_measured(results: Any) -> None:
     verdicts = {
         (target["name"], target["mode"]): target["reached"] for target in results["targets"]
@@ -117,6 +124,7 @@ def test_every_target_has_a_verdict_and_none_for_what_was_not_measured(results: 
     assert verdicts["tenant cache off: upstream's own class", "off"] is True
 
 
+@pytest.mark.slow
 def test_the_picture_is_one(written: Path) -> None:
     picture = (written / "tree.png").read_bytes()
     assert picture.startswith(b"\x89PNG")

@@ -266,6 +266,7 @@ def one_step(engine: Engine, rng: random.Random) -> None:
         engine.step(task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_in_ample_memory_only_the_limited_lose_anything(seed: int) -> None:
     """A play that the model follows: pages of users without a share never go."""

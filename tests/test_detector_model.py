@@ -83,6 +83,7 @@ def test_with_the_rules(classifier: Path) -> None:
     assert result.kinds == ("card", "model: SECRET")
 
 
+@pytest.mark.slow
 async def test_in_the_detectors_process(classifier: Path) -> None:
     text = "words " * 40 + "secret " + "words " * 40
     async with running(model=str(classifier)) as pipeline:

@@ -90,6 +90,7 @@ async def test_a_killed_process_is_replaced() -> None:
         assert pipeline.stats()["pid"] != first
 
 
+@pytest.mark.slow
 async def test_a_batch_that_hangs_is_lost_and_the_next_is_scanned() -> None:
     delivered = Delivered()
     async with running(limits=Limits(first_pause=0.01, batch_seconds=5.0)) as pipeline:

@@ -56,6 +56,7 @@ def kept_by(order: EvictionOrder) -> int:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", [False, True])
 @pytest.mark.parametrize("leaving", ["evicted", "erased", "merged"])
 def test_owners_who_are_gone_leave_nothing(leaving: str, host: bool) -> None:

@@ -63,6 +63,7 @@ def measured_suite(name: str, policy: str) -> dict[str, Any]:
 # The targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_service_of_vtc_differs_by_less_than_its_bound(name: str) -> None:
     gap = measured(name, "vtc")["gap"]
@@ -71,12 +72,14 @@ def test_service_of_vtc_differs_by_less_than_its_bound(name: str) -> None:
     assert gap["exact"] > 0 or name == NOISY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["overload", "poisson", FLOOD])
 def test_service_of_fcfs_differs_by_more(name: str) -> None:
     gap = measured(name, "fcfs")["gap"]
     assert gap["exact"] > gap["bound"]
 
 
+@pytest.mark.slow
 def test_without_the_lift_vtc_breaks_its_bound() -> None:
     """Who comes back would be served alone until they had what the others had meanwhile."""
 
@@ -93,6 +96,7 @@ def test_without_the_lift_vtc_breaks_its_bound() -> None:
     assert gaps.worst > bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["vtc", "dlpm"])
 @pytest.mark.parametrize("name", CROWDED)
 def test_the_backlogged_get_what_they_are_entitled_to(name: str, policy: str) -> None:
@@ -109,6 +113,7 @@ def test_the_backlogged_get_what_they_are_entitled_to(name: str, policy: str) ->
     assert min(shares) >= 0.94
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["fcfs", "lpm"])
 @pytest.mark.parametrize("name", CROWDED)
 def test_under_upstreams_policies_somebody_does_not(name: str, policy: str) -> None:
@@ -117,11 +122,13 @@ def test_under_upstreams_policies_somebody_does_not(name: str, policy: str) -> N
     assert measured(name, "vtc")["smallest_share"] > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_locality_costs_dlpm_no_throughput(name: str) -> None:
     assert measured(name, "dlpm")["throughput"] >= KEPT * measured(name, "lpm")["throughput"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["vtc", "dlpm"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_device_is_never_idle_while_somebody_waits(name: str, policy: str) -> None:
@@ -133,17 +140,20 @@ def disturbed(name: str, policy: str, upstream: bool = False) -> float:
     return float(measured(name, policy, upstream)["victim"]["p99_over_alone"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["vtc", "dlpm"])
 def test_a_noisy_neighbour_is_hardly_felt(policy: str) -> None:
     assert disturbed(NOISY, policy) <= LATER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["fcfs", "lpm"])
 @pytest.mark.parametrize("upstream", [False, True])
 def test_it_is_felt_under_upstreams_policies(policy: str, upstream: bool) -> None:
     assert disturbed(NOISY, policy, upstream) > 2 * LATER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["vtc", "dlpm"])
 def test_a_flood_is_felt_far_less_than_on_upstream(policy: str) -> None:
     for theirs in ("fcfs", "lpm"):
@@ -161,6 +171,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_replay_shows_what_vtcs_authors_measured(name: str) -> None:
     for published, policy in zip(zip(*PUBLISHED[name], strict=True), ["fcfs", "vtc"], strict=True):
@@ -169,11 +180,13 @@ def test_the_replay_shows_what_vtcs_authors_measured(name: str) -> None:
         assert found["jain"]["served"] == pytest.approx(published[1], abs=0.03)
 
 
+@pytest.mark.slow
 def test_its_device_is_as_fast_as_theirs() -> None:
     """They report 875 tokens per second."""
     assert measured_suite("overload-multi", "vtc")["throughput"] == pytest.approx(875, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["proportional", "on_off_less"])
 def test_the_replay_ranks_waits_as_they_do(name: str) -> None:
     """Theirs: p50 of 96 s and 85 s under FCFS, 4.7 s and 2.7 s under VTC."""
@@ -234,6 +247,7 @@ def test_the_bound_is_that_of_the_paper() -> None:
     assert proven_bound(Prices(), 256, 10_000) == 40_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_is_the_same_each_time_and_fit_for_any_model(name: str) -> None:
     again = scenario_of(name, scale())
@@ -245,6 +259,7 @@ def test_a_scenario_is_the_same_each_time_and_fit_for_any_model(name: str) -> No
     assert again.backlogged <= set(again.users)
 
 
+@pytest.mark.slow
 def test_a_replay_is_the_same_each_time() -> None:
     first, again = (play(suite("overload", 0.2), Run("dlpm"), A10G) for _ in range(2))
     assert first == again

@@ -66,6 +66,7 @@ def engine_of(policy: str, **more: Any) -> Engine:
     return Engine(policy, tenant_dlpm_quantum=QUANTUM, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("policy", FAIR)
 def test_two_who_wait_are_served_alike(policy: str, seed: int) -> None:
@@ -114,6 +115,7 @@ def test_the_device_is_never_kept_waiting(policy: str) -> None:
     assert ours.now <= 1.1 * theirs.now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", FAIR)
 @pytest.mark.parametrize("chunk", [None, 16])
 def test_memory_that_runs_out_keeps_the_books_right(policy: str, chunk: int | None) -> None:
@@ -193,6 +195,7 @@ def test_the_nameless_share_one_account(policy: str) -> None:
     assert set(tracker_of(engine).users) == {SHARED_ANONYMOUS, "alice"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", FAIR)
 def test_every_rank_decides_alike(policy: str) -> None:
     """Addresses, and with them the order of sets, differ between the two."""
@@ -214,6 +217,7 @@ def test_idle_accounts_are_closed(policy: str, monkeypatch: pytest.MonkeyPatch) 
     assert len(tracker_of(engine).users) <= 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", FAIR)
 def test_nothing_grows_with_users_who_are_gone(policy: str) -> None:
     """There are always new ones who wait, so the floor never rises to those who were served."""
@@ -365,6 +369,7 @@ class PlainDeficit(DeficitLongestPrefixMatch):
         return min(able, key=lambda t: (t.rank[0], t.arrival))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("policy", "plain"), [("vtc", PlainCounter), ("dlpm", PlainDeficit)])
 def test_heaps_choose_as_a_look_at_everybody_does(policy: str, plain: Any, seed: int) -> None:
@@ -388,6 +393,7 @@ def test_heaps_choose_as_a_look_at_everybody_does(policy: str, plain: Any, seed:
     assert orders[0] == orders[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", FAIR)
 def test_a_round_costs_the_same_however_many_wait(policy: str) -> None:
     """Counted in calls of Python functions, once everybody has been seen."""

@@ -19,7 +19,7 @@ from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 FLOOD, LIGHT = 40, 5
 RUNNING = 2

@@ -180,6 +180,7 @@ def test_nothing_is_looked_at_that_has_not_expired() -> None:
     assert looked == ["u0"]
 
 
+@pytest.mark.slow
 async def test_the_ticker_sends_the_same_from_every_process() -> None:
     sent: list[list[Tick]] = [[], []]
     options: Any = SimpleNamespace(tenant_idle_ttl=4.0)
@@ -203,6 +204,7 @@ def test_a_tick_is_an_order_as_any_other() -> None:
     on.drain()
 
 
+@pytest.mark.slow
 def test_pages_in_storage_go_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SGLANG_HICACHE_FILE_BACKEND_STORAGE_DIR", str(tmp_path))
     storage = PageFolder(tmp_path, Setting(page_size=PAGE, detector="none", idle_ttl=10.0))

@@ -174,6 +174,7 @@ async def test_whatever_breaks_off_leaves_nothing_behind(seed: int) -> None:
     assert is_empty(full)
 
 
+@pytest.mark.slow
 async def test_nothing_is_left_of_users_without_limits() -> None:
     free = limiter()
     for number in range(200_000):
@@ -181,6 +182,7 @@ async def test_nothing_is_left_of_users_without_limits() -> None:
     assert not free.standings
 
 
+@pytest.mark.slow
 async def test_nothing_is_left_of_users_who_are_gone() -> None:
     """A hundred come in the second in which a user's tokens wear off."""
     clock = Clock()

@@ -80,6 +80,7 @@ def prompts_of(total: int, reads: bool, page: int) -> list[array[int]]:
 weight = st.sampled_from((0.5, 1.0, 1.0, 3.0))
 
 
+@pytest.mark.slow
 @checked
 @given(
     seed=st.integers(0, 1 << 30),
@@ -108,6 +109,7 @@ def test_who_needs_less_than_their_share_misses_nothing(
     assert street.missed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_upstream_forgets_them_on_the_same_trace(kind: str, host: bool) -> None:

@@ -325,6 +325,7 @@ def bounded(monkeypatch: pytest.MonkeyPatch) -> Any:
     return OwnedStore()
 
 
+@pytest.mark.slow
 def test_responses_of_users_who_are_gone_are_not_stored_for_ever(bounded: Any) -> None:
     for number in range(200_000):
         with As(f"u{number}"):

@@ -25,6 +25,7 @@ def _group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.slow
 def test_the_tree_keeps_nothing_of_users_who_are_gone() -> None:
     visitors = Visitors()
     visitors.come(USERS // 2)  # by now both tiers are full
@@ -41,6 +42,7 @@ def test_the_tree_keeps_nothing_of_users_who_are_gone() -> None:
     visitors.engine.check()
 
 
+@pytest.mark.slow
 async def test_an_http_process_keeps_nothing_of_users_who_are_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -60,6 +60,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return on
 
 
+@pytest.mark.slow
 def test_stats_of_100_000_owners_take_less_than_5_ms(crowded: Engine) -> None:
     spent = []
     for _ in range(7):

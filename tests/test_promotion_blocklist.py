@@ -198,6 +198,8 @@ def filled(kind: str, prompt: array[int]) -> PromotionBlocklist:
     return table
 
 
+@pytest.mark.alone
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

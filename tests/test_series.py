@@ -27,6 +27,7 @@ BATCH = "sglang/srt/managers/schedule_batch.py"
 OWN = "sglang/srt/probe/rules.py"
 ALONE = "sglang/srt/managers/io_struct.py"
 SMALL = (ARGS, BATCH, ALONE, "sglang/__init__.py", "sglang/_version.py")
+QUEUE = f"patches/{Repository(ROOT).upstream_version}"
 FIRST, SECOND = "first-word.patch", "second-word.patch"
 HEADER = (
     "Description: add words\n The test needs them.\nForwarded: not-needed\nDrop-When: never\n\n"
@@ -91,14 +92,14 @@ def checkout(pristine: Path, into: Path) -> Path:
 def repo(pristine: Path, tmp_path: Path) -> Path:
     """A fork with two patches that share a file, and one own file."""
     root = tmp_path / "repo"
-    (root / "patches").mkdir(parents=True)
+    (root / QUEUE).mkdir(parents=True)
     shutil.copy(ROOT / "upstream.json", root)
     old = {path: (pristine / path).read_text() for path in (ARGS, BATCH, ALONE)}
     first = make_patch(old, {ARGS: insert(40, "# one", "# uno"), BATCH: insert(90, "# batch")})
     second = make_patch(old, {ARGS: insert(300, "# two"), ALONE: insert(20, "# alone")})
-    (root / "patches" / FIRST).write_text(first)
-    (root / "patches" / SECOND).write_text(second)
-    (root / "patches/series").write_text(f"# order\n{FIRST}\n{SECOND}  # last\n")
+    (root / QUEUE / FIRST).write_text(first)
+    (root / QUEUE / SECOND).write_text(second)
+    (root / QUEUE / "series").write_text(f"# order\n{FIRST}\n{SECOND}  # last\n")
     (root / "python" / OWN).parent.mkdir(parents=True)
     (root / "python" / OWN).write_text("RULES = 1\n")
     series(root, "lock", "--wheel", str(fetch_wheel()))
@@ -131,6 +132,7 @@ def verify(repo: Path) -> tuple[str, ...]:
 # --- apply and revert
 
 
+@pytest.mark.slow
 def test_apply_and_revert(repo: Path, pristine: Path, tmp_path: Path, layout: str) -> None:
     target = tmp_path / "target"
     if layout == "wheel":
@@ -179,8 +181,8 @@ def test_apply_replaces_an_older_series(repo: Path, small: Path, pristine: Path)
     before = tree_digest(small)
     series(repo, "apply", str(small))
     # The new series drops a patch, and moves the own file.
-    (repo / "patches/series").write_text(f"{FIRST}\n")
-    (repo / "patches" / SECOND).unlink()
+    (repo / QUEUE / "series").write_text(f"{FIRST}\n")
+    (repo / QUEUE / SECOND).unlink()
     (repo / "python" / OWN).rename((repo / "python" / OWN).with_name("moved.py"))
     series(repo, "lock", "--wheel", str(fetch_wheel()))
     assert "applied: another series" in series(repo, "status", str(small))
@@ -215,7 +217,7 @@ def test_refuses_another_version_of_a_checkout(repo: Path, pristine: Path, tmp_p
     text = path.read_text()
     path.unlink()
     path.write_text(text + "# a later release\n")
-    (repo / "patches/series").write_text("")
+    (repo / QUEUE / "series").write_text("")
     before = tree_digest(target)
     assert ARGS in refused(repo, "apply", str(target))
     assert tree_digest(target) == before
@@ -307,6 +309,7 @@ def stopped(repo: Path, target: Path, command: str, step: int, number: int) -> i
     return subprocess.run(run, capture_output=True, check=False, timeout=60).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["apply", "revert"])
 def test_killed_at_every_step(repo: Path, small: Path, tmp_path: Path, command: str) -> None:
     pristine = tree_digest(small)
@@ -362,6 +365,7 @@ def test_a_failing_disk_undoes_at_once(
     assert tree_digest(small) == before
 
 
+@pytest.mark.slow
 def test_an_edit_after_a_kill_is_not_lost(repo: Path, small: Path) -> None:
     # The step at which the first files are renamed and others are not.
     for step in range(10, 40):
@@ -384,6 +388,7 @@ def test_the_real_series() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_real_series_applies_and_reverts(target: Path) -> None:
     repository = Repository(ROOT)
     before = tree_digest(target)
@@ -405,7 +410,7 @@ def test_verify_reports_lines(repo: Path) -> None:
 
 
 def test_verify_refuses_more_lines_than_the_budget(repo: Path, pristine: Path) -> None:
-    path = repo / "patches" / SECOND
+    path = repo / QUEUE / SECOND
     old = {ALONE: (pristine / ALONE).read_text()}
     words = [f"# {number}" for number in range(297)]
     path.write_text(make_patch(old, {ALONE: insert(20, *words)}))
@@ -430,7 +435,7 @@ def test_verify_refuses_more_lines_than_the_budget(repo: Path, pristine: Path) -
     ],
 )
 def test_verify_names_a_fault(repo: Path, old: str, new: str, complaint: str) -> None:
-    path = repo / "patches" / FIRST
+    path = repo / QUEUE / FIRST
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
@@ -440,20 +445,43 @@ def test_verify_names_a_fault(repo: Path, old: str, new: str, complaint: str) ->
 
 
 def test_verify_names_files_out_of_place(repo: Path) -> None:
-    (repo / "patches/forgotten.patch").write_text(HEADER)
+    (repo / QUEUE / "forgotten.patch").write_text(HEADER)
     (repo / "python" / ALONE).parent.mkdir(parents=True)
     (repo / "python" / ALONE).write_text("")
-    (repo / "patches/upstream.lock").write_text("{}")
+    (repo / QUEUE / "upstream.lock").write_text("{}")
     message = refused(repo, *verify(repo))
-    assert "patches/forgotten.patch is not in patches/series" in message
+    assert f"{QUEUE}/forgotten.patch is not in {QUEUE}/series" in message
     assert f"python/{ALONE} is upstream's" in message
     assert "upstream.lock is out of date" in message
-    (repo / "patches" / SECOND).unlink()
-    assert f"patches/{SECOND} is not there" in refused(repo, *verify(repo))
+    (repo / QUEUE / SECOND).unlink()
+    assert f"{QUEUE}/{SECOND} is not there" in refused(repo, *verify(repo))
 
 
+def test_a_second_base_stands_beside_the_first(repo: Path) -> None:
+    upstream = json.loads((repo / "upstream.json").read_text())
+    base = upstream["base"]
+    upstream["versions"]["9.9.9"] = {"local": "tenant.7", "wheels": {}}
+    (repo / "upstream.json").write_text(json.dumps(upstream))
+    (repo / "patches/9.9.9").mkdir()
+    (repo / "patches/9.9.9" / FIRST).write_text((repo / QUEUE / FIRST).read_text())
+    (repo / "patches/9.9.9/series").write_text(f"{FIRST}\n")
+    assert Repository(repo).listed() == [FIRST, SECOND]
+    assert Repository(repo).version == f"{base}+{upstream['versions'][base]['local']}"
+    other = Repository(repo, "9.9.9")
+    assert other.listed() == [FIRST]
+    assert other.version == "9.9.9+tenant.7"
+    assert [patch.path for patch in other.patches()] == [f"patches/9.9.9/{FIRST}"]
+    series(repo, *verify(repo))
+
+
+def test_a_base_that_is_not_pinned_is_refused(repo: Path, small: Path) -> None:
+    message = refused(repo, "--base", "1.2.3", "apply", str(small))
+    assert "upstream.json pins no 1.2.3; use one of: 0.5.17" in message
+
+
+@pytest.mark.slow
 def test_verify_notes_shifted_lines_and_refresh_renumbers(repo: Path, target: Path) -> None:
-    path = repo / "patches" / SECOND
+    path = repo / QUEUE / SECOND
     text = path.read_text()
     path.write_text(text.replace("@@ -300,2 +300,3 @@", "@@ -290,2 +290,3 @@"))
     assert f"note: {SECOND}: {ARGS}" in series(repo, *verify(repo))
@@ -506,19 +534,21 @@ def test_refresh_without_edits_changes_nothing(repo: Path, target: Path) -> None
     assert tree_digest(repo) == before
 
 
+@pytest.mark.slow
 def test_refresh_finds_the_only_owner(repo: Path, target: Path, fresh: Path) -> None:
     series(repo, "apply", str(target))
     edit(target / BATCH, "# batch\n", "# better\n")
     edit(target / OWN, "1", "2")
     out = round_trip(repo, target, fresh)
-    assert out.splitlines() == [f"rewrote patches/{FIRST}", f"copied back python/{OWN}"]
-    text = (repo / "patches" / FIRST).read_text()
+    assert out.splitlines() == [f"rewrote {QUEUE}/{FIRST}", f"copied back python/{OWN}"]
+    text = (repo / QUEUE / FIRST).read_text()
     assert text.startswith(HEADER)
     assert "+# better" in text
     assert "+# batch" not in text
     assert (repo / "python" / OWN).read_text() == "RULES = 2\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owner", [FIRST, SECOND])
 def test_refresh_of_a_shared_file(repo: Path, target: Path, fresh: Path, owner: str) -> None:
     series(repo, "apply", str(target))
@@ -530,9 +560,9 @@ def test_refresh_of_a_shared_file(repo: Path, target: Path, fresh: Path, owner: 
         # One patch may change what an earlier one added.
         edit(target / ARGS, "# one\n", "# two\n# one\n")
     round_trip(repo, target, fresh, "--patch", owner)
-    assert "+# more" in (repo / "patches" / owner).read_text()
+    assert "+# more" in (repo / QUEUE / owner).read_text()
     other = ({FIRST, SECOND} - {owner}).pop()
-    assert "more" not in (repo / "patches" / other).read_text()
+    assert "more" not in (repo / QUEUE / other).read_text()
 
 
 def test_refresh_refuses_an_edit_of_a_later_patch(repo: Path, target: Path) -> None:
@@ -545,6 +575,7 @@ def test_refresh_refuses_an_edit_of_a_later_patch(repo: Path, target: Path) -> N
     assert tree_digest(repo) == before
 
 
+@pytest.mark.slow
 def test_refresh_makes_a_new_patch(repo: Path, target: Path, fresh: Path) -> None:
     series(repo, "apply", str(target))
     init = target / "sglang/__init__.py"
@@ -557,8 +588,8 @@ def test_refresh_makes_a_new_patch(repo: Path, target: Path, fresh: Path) -> Non
     assert f"modified: {BATCH}" in series(repo, "status", str(target))
     assert Repository(repo).listed() == [FIRST, SECOND, "new-word.patch"]
     message = refused(repo, *verify(repo))
-    assert "patches/new-word.patch: the header has no Description:" in message
-    patch = repo / "patches/new-word.patch"
+    assert f"{QUEUE}/new-word.patch: the header has no Description:" in message
+    patch = repo / QUEUE / "new-word.patch"
     patch.write_text(HEADER + patch.read_text()[patch.read_text().index("---") :])
     series(repo, *verify(repo))
     edit(target / BATCH, "# better\n", "# batch\n")
@@ -567,12 +598,13 @@ def test_refresh_makes_a_new_patch(repo: Path, target: Path, fresh: Path) -> Non
     assert tree_digest(fresh) == tree_digest(target)
 
 
+@pytest.mark.slow
 def test_refresh_drops_what_was_edited_away(repo: Path, target: Path, fresh: Path) -> None:
     series(repo, "apply", str(target))
     edit(target / ALONE, "# alone\n", "")
     round_trip(repo, target, fresh)
-    assert ALONE not in (repo / "patches" / SECOND).read_text()
-    assert ALONE not in json.loads((repo / "patches/upstream.lock").read_text())
+    assert ALONE not in (repo / QUEUE / SECOND).read_text()
+    assert ALONE not in json.loads((repo / QUEUE / "upstream.lock").read_text())
 
 
 # --- diffs

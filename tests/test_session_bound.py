@@ -31,6 +31,7 @@ def ask(controller: SessionController, name: str, rid: str) -> Req:
     return session.create_req(message, None, 1000)
 
 
+@pytest.mark.slow
 def test_one_off_users_leave_a_bounded_number(controller: SessionController) -> None:
     for number in range(20_000):
         open_session(controller, f"{number:016x}.s")
@@ -40,6 +41,7 @@ def test_one_off_users_leave_a_bounded_number(controller: SessionController) -> 
     assert f"{19_999:016x}.s" in sessions
 
 
+@pytest.mark.slow
 def test_what_is_used_stays(controller: SessionController) -> None:
     open_session(controller, "ann.s")
     for number in range(2 * MOST):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import os
+import pickle
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from sglang.srt.managers.schedule_policy import SchedulePolicy
+from sglang.srt.server_args import prepare_server_args
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
+from sglang.srt.tenancy.flags import TenantOptions
 from sglang.srt.tenancy.prefix_spec import PrefixSpec
+from sglang.srt.tenancy.schedule.factory import policy_class
 from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC
 
 
@@ -150,3 +158,35 @@ def test_a_bad_file_is_refused_by_the_name_of_the_field(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere"):
         TenantConfig.load(str(tmp_path / "nowhere.toml"))
+
+
+def test_a_process_reads_the_file_once(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tenants.toml"
+    path.write_text("[users.alice]\nkeys = ['sk-alice']\nweight = 2")
+    flags = ["--enable-tenant-cache", "--tenant-config", str(path), "--schedule-policy", "vtc"]
+    with mock.patch.dict(os.environ):  # resolving arguments sets some
+        args = prepare_server_args(["--model-path", str(tiny_model), *flags])
+    path.write_text("[users.bob]\nkeys = ['sk-bob']")
+    config = TenantConfig.of(args)
+    assert config.weights == {"alice": 2}
+    assert TenantConfig.of(args) is config
+    path.unlink()
+    assert policy_class(args, "vtc") is not SchedulePolicy
+    assert TenantConfig.of(args) is config
+
+    # No dump of the arguments shows it.
+    dumps = vars(args), dataclasses.asdict(args), args
+    assert not any("holders" in repr(dump) for dump in dumps)
+
+    # Another process gets the arguments, and reads the file as it is by then.
+    sent = pickle.loads(pickle.dumps(args))
+    assert sent == args
+    path.write_text("[users.bob]\nkeys = ['sk-bob']")
+    assert TenantConfig.of(sent).user_has_key("bob")
+    assert TenantConfig.of(args) is config
+
+
+def test_without_a_file_nobody_has_a_key() -> None:
+    options = TenantOptions()
+    assert not TenantConfig.of(options).has_keys
+    assert TenantConfig.of(options) is TenantConfig.of(options)

@@ -29,8 +29,11 @@ HICACHE = (
 
 @pytest.fixture(scope="module")
 def plain_server(tiny_model: Path) -> Iterator[Server]:
-    """Run a server that was told nothing but its model."""
-    with Server(tiny_model) as server:
+    """Run a server that was told nothing but its model.
+
+    In interpreters of its own, as users start it: forks share memory that would be counted twice.
+    """
+    with Server(tiny_model, env={"PYTHONHASHSEED": "random"}) as server:
         yield server
 
 

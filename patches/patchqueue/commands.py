@@ -72,7 +72,7 @@ def verify(repository: Repository, wheel: WheelFiles) -> tuple[list[str], list[s
     patches = repository.patches()
     complaints = [line for patch in patches for line in patch.complaints()]
     complaints += [
-        f"patches/{name} is not in patches/series; list it or delete it"
+        f"{repository.folder}/{name} is not in {repository.folder}/series; list it or delete it"
         for name in repository.unlisted()
     ]
     complaints += [
@@ -83,7 +83,7 @@ def verify(repository: Repository, wheel: WheelFiles) -> tuple[list[str], list[s
     steps = stack(patches, wheel.read)
     expected = {path: sha256(wheel.read(path)) for path in sorted({*steps, WITNESS})}
     if repository.lock() != expected:
-        complaints.append("patches/upstream.lock is out of date; run: series.py lock")
+        complaints.append(f"{repository.folder}/upstream.lock is out of date; run: series.py lock")
     total = sum(patch.touched for patch in patches)
     if total > BUDGET:
         complaints.append(f"{total} lines of upstream touched; the budget is {BUDGET}")
@@ -100,7 +100,7 @@ def verify(repository: Repository, wheel: WheelFiles) -> tuple[list[str], list[s
 
 def lock(repository: Repository, wheel: WheelFiles) -> list[str]:
     repository.write_lock(wheel.read)
-    return [f"wrote patches/upstream.lock: {len(repository.lock())} files"]
+    return [f"wrote {repository.folder}/upstream.lock: {len(repository.lock())} files"]
 
 
 def _moved(steps: dict[str, list[Step]]) -> list[str]:
@@ -116,11 +116,10 @@ def _wanted(repository: Repository, target: Target, state: State | None) -> dict
     """Content of every file the fork changes or adds, after checking what is there now."""
     if state is None:
         target.require_version(repository)
-    lock = repository.lock()
     patches = repository.patches()
     touched = {path for patch in patches for path in patch.diffs}
     for path in sorted(touched | {WITNESS}):
-        _require_upstream(target, path, state, lock)
+        _require_upstream(repository, target, path, state)
 
     def read(path: str) -> bytes:
         content = target.original(path, state)
@@ -138,9 +137,14 @@ def _wanted(repository: Repository, target: Target, state: State | None) -> dict
     return wanted
 
 
-def _require_upstream(target: Target, path: str, state: State | None, lock: dict[str, str]) -> None:
+def _require_upstream(
+    repository: Repository, target: Target, path: str, state: State | None
+) -> None:
+    lock = repository.lock()
     if path not in lock:
-        raise Refusal(f"patches/upstream.lock does not know {path}; run: series.py lock")
+        raise Refusal(
+            f"{repository.folder}/upstream.lock does not know {path}; run: series.py lock"
+        )
     if hash_or_none(target.original(path, state)) != lock[path]:
         raise Refusal(
             f"{target.root / path} is not upstream's: it has local edits or is of another "

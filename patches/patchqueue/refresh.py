@@ -49,7 +49,7 @@ def refresh(
         (repository.own_dir / path).write_bytes(content)
     repository.write_lock(wheel.read)
     _write_state(repository, target, state, wheel, {**edits, **own_edits})
-    report = [f"rewrote patches/{name}" for name in changed]
+    report = [f"rewrote {repository.folder}/{name}" for name in changed]
     report += [f"copied back python/{path}" for path in sorted(own_edits)]
     return report or ["nothing to refresh"]
 
@@ -71,8 +71,8 @@ def _new_patch(repository: Repository, name: str) -> Patch:
     if not name.endswith(".patch") or "/" in name:
         raise Refusal(f"--patch {name}: a patch name is a file name that ends in .patch")
     if (repository.patches_dir / name).exists():
-        raise Refusal(f"--patch {name}: patches/{name} exists but patches/series lacks it")
-    return Patch(name, _NEW_HEADER, {})
+        raise Refusal(f"--patch {name}: {repository.folder} has it, but its series lacks it")
+    return Patch(repository.folder, name, _NEW_HEADER, {})
 
 
 def _edits(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from . import diff
 from .errors import Refusal
@@ -30,14 +31,18 @@ def sha256(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Patch:
-    """One patch file: a header in words, then the diffs. Paths as in the package."""
+    """One patch file: a header in words, then the diffs. Paths as in the package.
 
+    ``folder``: where it lies, from the repository's root.
+    """
+
+    folder: str
     name: str
     header: bytes
     diffs: dict[str, diff.FileDiff]
 
     @classmethod
-    def parse(cls, name: str, content: bytes) -> Patch:
+    def parse(cls, folder: str, name: str, content: bytes) -> Patch:
         begin = _DIFF_BEGINS.search(content)
         cut = begin.start() if begin else len(content)
         diffs: dict[str, diff.FileDiff] = {}
@@ -48,8 +53,12 @@ class Patch:
                     raise Refusal(f"{file_diff.path} appears twice")
                 diffs[path] = file_diff
         except Refusal as refusal:
-            raise Refusal(f"patches/{name}: {refusal}") from None
-        return cls(name, content[:cut], diffs)
+            raise Refusal(f"{folder}/{name}: {refusal}") from None
+        return cls(folder, name, content[:cut], diffs)
+
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{self.name}"
 
     def render(self) -> bytes:
         return self.header + b"".join(self.diffs[path].raw for path in sorted(self.diffs))
@@ -76,17 +85,16 @@ class Patch:
         """What `verify` has against the header, one line each."""
         for field in REQUIRED_FIELDS:
             if not self.fields.get(field, "").strip():
-                yield f"patches/{self.name}: the header has no {field}:"
+                yield f"{self.path}: the header has no {field}:"
         if "Description" in self.fields and "\n" not in self.fields["Description"].strip():
-            yield (f"patches/{self.name}: Description: needs indented lines below it that say why")
+            yield (f"{self.path}: Description: needs indented lines below it that say why")
         forwarded = self.fields.get("Forwarded", "").split()[:1]
         if forwarded and not re.match(r"https?://|no$|not-needed$", forwarded[0]):
             yield (
-                f"patches/{self.name}: Forwarded: is {forwarded[0]!r}; "
-                "give a link, `no` or `not-needed`"
+                f"{self.path}: Forwarded: is {forwarded[0]!r}; give a link, `no` or `not-needed`"
             )
         if not self.diffs:
-            yield f"patches/{self.name}: changes nothing"
+            yield f"{self.path}: changes nothing"
 
 
 def _package_path(tree_path: str) -> str:
@@ -116,20 +124,30 @@ def stack(patches: list[Patch], read: Callable[[str], bytes]) -> dict[str, list[
             try:
                 after, moved = diff.apply(before, file_diff)
             except Refusal as refusal:
-                raise Refusal(f"patches/{patch.name}: {refusal}") from None
+                raise Refusal(f"{patch.path}: {refusal}") from None
             below.append(Step(patch, before, after, moved))
     return steps
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A directory with upstream.json, patches/ and python/sglang/."""
+    """A directory with upstream.json, patches/ and python/sglang/, seen on one base.
+
+    A base is a release of upstream's that upstream.json pins. ``base``: its version; without it,
+    the one that the build uses.
+    """
 
     root: Path
+    base: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Where the base's series lies, from the root."""
+        return f"patches/{self.upstream_version}"
 
     @property
     def patches_dir(self) -> Path:
-        return self.root / "patches"
+        return self.root / self.folder
 
     @property
     def own_dir(self) -> Path:
@@ -145,27 +163,37 @@ class Repository:
         return self.root / "build" / "upstream"
 
     @cached_property
-    def _pins(self) -> dict[str, object]:
-        pins: dict[str, object] = json.loads((self.root / "upstream.json").read_text())
-        return pins
+    def _upstream(self) -> dict[str, Any]:
+        upstream: dict[str, Any] = json.loads((self.root / "upstream.json").read_text())
+        return upstream
 
     @property
     def upstream_version(self) -> str:
-        return str(self._pins["version"])
+        return self.base or str(self._upstream["base"])
+
+    @property
+    def _pins(self) -> dict[str, Any]:
+        known: dict[str, dict[str, Any]] = self._upstream["versions"]
+        if self.upstream_version not in known:
+            raise Refusal(
+                f"upstream.json pins no {self.upstream_version}; use one of: {', '.join(known)}"
+            )
+        return known[self.upstream_version]
 
     @property
     def version(self) -> str:
-        return f"{self._pins['version']}+{self._pins['local']}"
+        return f"{self.upstream_version}+{self._pins['local']}"
 
     @property
     def wheels(self) -> dict[str, str]:
         """File name of each pinned upstream wheel -> its SHA-256."""
-        wheels = self._pins["wheels"]
-        assert isinstance(wheels, dict)
+        wheels: dict[str, str] = self._pins["wheels"]
         return wheels
 
     def listed(self) -> list[str]:
         """Names in the series file, in order."""
+        if not self.patches_dir.is_dir():
+            raise Refusal(f"{self.folder} is not there; make it, with a file `series`")
         text = (self.patches_dir / "series").read_text()
         lines = (line.split("#")[0].strip() for line in text.splitlines())
         return [line for line in lines if line]
@@ -177,10 +205,10 @@ class Repository:
         path = self.patches_dir / name
         if not path.is_file():
             raise Refusal(
-                f"patches/series lists {name}, but patches/{name} is not there; "
+                f"{self.folder}/series lists {name}, but {self.folder}/{name} is not there; "
                 "add the file or take the line out"
             )
-        return Patch.parse(name, path.read_bytes())
+        return Patch.parse(self.folder, name, path.read_bytes())
 
     def unlisted(self) -> list[str]:
         present = {path.name for path in self.patches_dir.glob("*.patch")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,15 @@ from pathlib import Path
 
 from .errors import Refusal
 from .repository import PACKAGE, Repository, sha256
+
+_VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*")
+# A wheel for a Python that upstream's releases of some years have in common.
+_ANY_LINUX = [
+    "--implementation=cp",
+    "--python-version=312",
+    "--abi=cp312",
+    "--platform=manylinux_2_34_x86_64",
+]
 
 
 def native_name(repository: Repository) -> str:
@@ -49,6 +59,32 @@ def fetch(repository: Repository, name: str) -> Path:
     return check(repository, cached)
 
 
+def fetch_release(repository: Repository, version: str) -> Path:
+    """Return a wheel of a release that is not pinned, by the user's pip, once. No hash is known.
+
+    The one for this Python and machine, or else any: their Python files are the same.
+    """
+    if not _VERSION.fullmatch(version):
+        raise Refusal(f"{version!r} is no version of a release, such as 0.5.18")
+    folder = repository.cache / "unpinned"
+    cached = sorted(folder.glob(f"{PACKAGE}-{version}-*.whl"))
+    if cached:
+        return cached[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    requirement = f"{PACKAGE}==={version}"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        for choice in ([], _ANY_LINUX):
+            done = _pip_download([*choice, requirement], Path(scratch))
+            found = list(Path(scratch).glob("*.whl"))
+            if done.returncode == 0 and found:
+                os.replace(found[0], folder / found[0].name)
+                return folder / found[0].name
+    raise Refusal(
+        f"pip could not download {requirement}:\n{done.stderr.strip()}\n"
+        f"Set pip's own options (PIP_INDEX_URL, PIP_PROXY, ...) or put the file into {folder}"
+    )
+
+
 def check(repository: Repository, wheel: Path) -> Path:
     """Return the path when the file is one of the pinned wheels; Refusal otherwise."""
     if not wheel.is_file():
@@ -75,11 +111,9 @@ def _download(repository: Repository, name: str, into: Path) -> Path:
     requirement.write_text(
         f"{PACKAGE}==={version} --hash=sha256:{repository.wheels[name]}\n", encoding="utf-8"
     )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary=:all:", "--implementation=cp", f"--abi={abi}"]
-    command += [f"--python-version={python.removeprefix('cp')}", f"--platform={platform_tag}"]
-    command += ["--require-hashes", f"--requirement={requirement}", f"--dest={into}"]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    chosen = ["--implementation=cp", f"--abi={abi}", f"--platform={platform_tag}"]
+    chosen += [f"--python-version={python.removeprefix('cp')}"]
+    done = _pip_download([*chosen, "--require-hashes", f"--requirement={requirement}"], into)
     if done.returncode != 0 or not (into / name).is_file():
         raise Refusal(
             f"pip could not download {name}:\n{done.stderr.strip()}\n"
@@ -87,6 +121,12 @@ def _download(repository: Repository, name: str, into: Path) -> Path:
             f"{repository.cache}"
         )
     return into / name
+
+
+def _pip_download(arguments: list[str], into: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary=:all:", f"--dest={into}", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
 
 
 class WheelFiles:

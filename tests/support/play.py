@@ -127,11 +127,14 @@ def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
 
 
 class Play:
-    """One engine, one model, and their agreement after each step."""
+    """One engine, one model, and their agreement after each step.
 
-    def __init__(self, setting: Setting):
+    ``engine``: another one than the real caches.
+    """
+
+    def __init__(self, setting: Setting, engine: Any = None):
         self.setting = setting
-        self.engine = Engine(setting)
+        self.engine = engine or Engine(setting)
         self.model = Model(setting)
         self.unit = UNIT[setting.page_size]
         self.history: list[array[int]] = []

@@ -30,7 +30,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.limits import LIMIT_FIELDS, Limits
@@ -46,6 +46,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from sglang.srt.tenancy.flags import TenantOptions
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -83,6 +86,15 @@ class TenantConfig:
 
     def user_has_key(self, user_id: str) -> bool:
         return user_id in self.holders.values()
+
+    @classmethod
+    def of(cls, options: TenantOptions) -> TenantConfig:
+        """Return what the file said when this process first asked. Raises ConfigError."""
+        config = options.loaded_config()
+        if config is None:
+            config = cls.load(options.tenant_config) if options.tenant_config else cls()
+            options.keep_config(config)
+        return config
 
     @classmethod
     def load(cls, path: str) -> TenantConfig:

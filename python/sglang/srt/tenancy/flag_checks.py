@@ -152,7 +152,7 @@ def _check_detector(args: ServerArgs) -> None:
 def _check_config(args: ServerArgs) -> None:
     from sglang.srt.tenancy.config import TenantConfig
 
-    config = TenantConfig.load(args.tenant_config)
+    config = TenantConfig.of(args)
     if config.has_keys and args.api_key:
         raise ValueError(
             "--api-key and --tenant-config with keys both say which keys are good; "

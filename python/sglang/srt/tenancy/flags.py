@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sglang.srt.arg_groups.arg_utils import NS, A, Arg, add_cli_args_from_dataclass
+
+if TYPE_CHECKING:
+    from sglang.srt.tenancy.config import TenantConfig
 
 # The name under which upstream's registry of cache backends knows ours.
 BACKEND = "tenant"
@@ -15,8 +18,28 @@ BACKEND = "tenant"
 FAIR_POLICIES = ["vtc", "dlpm"]
 
 
+class _OfOneProcess:
+    """Keeps the loaded --tenant-config beside the arguments: see TenantConfig.of().
+
+    A slot, so that no dump of the arguments shows it. It stays in its process: one that starts
+    later reads the file as it is then.
+    """
+
+    __slots__ = ("_config",)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+    def loaded_config(self) -> TenantConfig | None:
+        return getattr(self, "_config", None)
+
+    def keep_config(self, config: TenantConfig) -> None:
+        # Not by assignment: resolved arguments refuse that.
+        object.__setattr__(self, "_config", config)
+
+
 @dataclasses.dataclass(kw_only=True)
-class TenantOptions:
+class TenantOptions(_OfOneProcess):
     """The part of ServerArgs that belongs to the fork.
 
     ``NS``: upstream's namespace, under which a resolved value is published to its processes.

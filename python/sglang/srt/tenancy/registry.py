@@ -14,7 +14,7 @@ from sglang.srt.tenancy.cache.adapters.hiradix import scheduler_hooks
 from sglang.srt.tenancy.cache.adapters.hiradix.zeroize import zeroize_freed_slots
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.control import scheduler_handler
-from sglang.srt.tenancy.flags import BACKEND, TenantOptions
+from sglang.srt.tenancy.flags import BACKEND
 from sglang.srt.tenancy.namespace import adopt
 from sglang.srt.tenancy.schedule import preemption, sessions
 
@@ -28,7 +28,8 @@ __all__ = ["adopt", "build", "refuse"]
 def build(context: TreeCacheBuildContext) -> BasePrefixCache:
     """Build the tenant cache for this model. Raises ValueError for trees that have no owners."""
     refuse(context)
-    config = _config(context.server_args)
+    # As it stands when the server starts: every rank has the same.
+    config = TenantConfig.of(context.server_args)
     cache = _build(context, config)
     config.cache_shares.check(cache.token_to_kv_pool_allocator.size, cache.page_size)
     if context.server_args.tenant_zeroize:
@@ -49,11 +50,6 @@ def _build(context: TreeCacheBuildContext, config: TenantConfig) -> TenantCache:
     from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 
     return TenantRadixCache(context.params, context.server_args, *division)
-
-
-def _config(options: TenantOptions) -> TenantConfig:
-    """Read who may hold how much, as it stands when the server starts: every rank has the same."""
-    return TenantConfig.load(options.tenant_config) if options.tenant_config else TenantConfig()
 
 
 def refuse(context: TreeCacheBuildContext) -> None:

@@ -2,6 +2,8 @@
 
 Rules go as far as wording goes. A sentence that only sounds as if it told of somebody is a
 hint: it is not made public, and a judge may clear it.
+
+Longer than other files: most of it is lists of words, each beside the rule that reads it.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     """
     if not options.enable_tenant_cache:
         return
-    config = TenantConfig.load(options.tenant_config) if options.tenant_config else TenantConfig()
+    config = TenantConfig.of(options)
     resolver = Resolver(config, options.tenant_header, options.tenant_anonymous)
     TenantMiddleware.resolver = resolver
     OwnedStore.most = MOST_STORED

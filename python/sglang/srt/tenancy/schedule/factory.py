@@ -22,9 +22,7 @@ def policy_class(options: TenantOptions, name: str) -> Callable[..., SchedulePol
     fair = {"vtc": VirtualTokenCounter, "dlpm": DeficitLongestPrefixMatch}
     if name not in fair:
         return SchedulePolicy
-    config = options.tenant_config
-    weights = TenantConfig.load(config).weights if config else {}
-    return partial(fair[name], options=options, weights=weights)
+    return partial(fair[name], options=options, weights=TenantConfig.of(options).weights)
 
 
 def requests_to_try(

@@ -110,11 +110,11 @@ def _can_wait(req: Req) -> bool:
 
 
 def _requeue(req: Req, release: Callable[[Req], None]) -> None:
-    """Requeue a request as if it had never been taken out.
+    """Requeue it as if it had never been taken out.
 
-    Chunks whose results are still to come in are counted on, or the last chunk's would not be
-    told from theirs. It waits from now on: upstream ends what waits for too long, and this was
-    computed meanwhile.
+    Chunks whose results are still to come in are counted on, or the last chunk's would not be told
+    from theirs. It waits from now on: upstream ends what waits for too long, and this was computed
+    meanwhile.
     """
     launched, retractions = req.inflight_middle_chunks, req.retraction_count
     release(req)

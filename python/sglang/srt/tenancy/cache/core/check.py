@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from sglang.srt.tenancy.cache.core.child_index import public_key
 from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, PUBLIC, Node, walk
 from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.core.tier import DeviceTier, HostTier
-from sglang.srt.tenancy.cache.core.tree import PrefixTree, public_key
+from sglang.srt.tenancy.cache.core.tree import PrefixTree
 from sglang.srt.tenancy.namespace import Namespace
 
 
@@ -29,7 +30,7 @@ def _check_scopes(tree: PrefixTree) -> None:
         waiting: dict[Any, dict[str, Node]] = {}
         for key, child in node.children.items():
             assert child.parent is node
-            assert key == tree.child_key(child)
+            assert key == tree.index.child_key(child)
             extra = child.key.extra_key
             assert child.owner == (extra.owner if type(extra) is Namespace else PUBLIC)
             assert not node.owner or child.owner == node.owner
@@ -105,7 +106,7 @@ def logically_freed_slots(tree: PrefixTree) -> set[int]:
     for node in tree.logical.freed:
         assert node.state & LOGICALLY_FREED
         assert node.parent is not None
-        assert node.parent.children.get(tree.child_key(node)) is not node
+        assert node.parent.children.get(tree.index.child_key(node)) is not node
         if node.value is not None:
             _add_slots(slots, tree.memory.numbers(node.value))
     for child, held in tree.logical.held_by.items():

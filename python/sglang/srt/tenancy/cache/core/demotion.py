@@ -97,7 +97,7 @@ class Demoter:
         """Make a public node private; its children are of the same first owner."""
         tree = self._tree
         tree.events.withdraw(node)
-        tree.detach(node)
+        tree.index.detach(node)
         node.key.extra_key = Namespace(owner, node.key.extra_key)
         node.owner = owner
         node.stats = None

@@ -60,7 +60,7 @@ class DeviceEvictor:
         tree.events.removed(leaf, TierName.DEVICE)
         tree.device.remove(leaf)
         if leaf.host_value is None:
-            tree.detach(leaf)
+            tree.index.detach(leaf)
         else:
             leaf.value = None
             tree.host.update(leaf)
@@ -104,7 +104,7 @@ class HostEvictor:
         tree.memory.free_host(slots)
         leaf.host_value = None
         self._host.remove(leaf)
-        tree.detach(leaf)
+        tree.index.detach(leaf)
         self._host.update(parent)
         return len(slots)
 

@@ -67,7 +67,7 @@ class ChainJoiner:
             for order in self._orders:
                 order.advance(child)
         child.parent = above
-        tree.attach(child, above)
+        tree.index.attach(child, above)
         tree.logical.hand_over(node, child)
         node.value = node.host_value = None
         node.host_held = node.lock_ref = 0

@@ -40,7 +40,7 @@ class LogicalFrees:
         tree, parent = self._tree, node.parent
         assert parent is not None
         tree.events.removed_everywhere(node)
-        tree.detach(node)
+        tree.index.detach(node)
         tree.device.remove(node)
         tree.host.remove(node)
         node.state |= LOGICALLY_FREED
@@ -77,10 +77,10 @@ class LogicalFrees:
         assert before is not None
         tree.events.withdraw(child)
         tree.host.reparent(child, before, parent)
-        tree.detach(child)
+        tree.index.detach(child)
         tree.device.reparent(child, before, parent)
         child.parent = parent
-        tree.attach(child, parent)
+        tree.index.attach(child, parent)
         if child.lock_ref:
             before.lock_ref += 1 - child.lock_ref  # its readers go, it holds
             self.held_by.setdefault(child, []).append(before)

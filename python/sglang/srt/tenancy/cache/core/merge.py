@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sglang.srt.tenancy.cache.core.child_index import public_key
 from sglang.srt.tenancy.cache.core.hits import HitCounter
 from sglang.srt.tenancy.cache.core.node import Node
 from sglang.srt.tenancy.cache.core.tokens import common_prefix
-from sglang.srt.tenancy.cache.core.tree import PrefixTree, public_key
+from sglang.srt.tenancy.cache.core.tree import PrefixTree
 from sglang.srt.tenancy.cache.core.window import EpochCounter
 
 
@@ -28,7 +29,7 @@ class Merger:
             node = stack.pop()
             parent = node.parent
             assert parent is not None
-            public = parent.children.get(public_key(tree.child_key(node)))
+            public = parent.children.get(public_key(tree.index.child_key(node)))
             if public is None:
                 continue
             stored = node.key.token_ids

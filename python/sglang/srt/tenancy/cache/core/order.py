@@ -15,6 +15,9 @@ all others together. ``benchmarks/eviction.py`` measures this against other poli
 Each owner has a heap of leaves for each segment, a heap of their heads says which leaf is the
 oldest, two heaps of owners who holds most. Nothing moves on a touch: entries are corrected when
 they are met. One eviction costs amortised O(log n).
+
+The rules and the heaps are one file, longer than others: each choice corrects the heads it meets,
+and each correction asks the rules again.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Promoter:
         """Find up to which token the path may become public because enough users hold it."""
         page, first, enough = self._tree.page_size, path[0], self._public_users
         assert first.parent is not None
-        candidates = self._tree.candidates(first, first.parent)
+        candidates = self._tree.index.candidates(first, first.parent)
         if len(candidates) < enough:
             return start  # before anything is hashed
         end = min(end, start + self._memory.results.harmless(path))
@@ -135,7 +135,7 @@ class Promoter:
         key = tree.new_key(tokens, mine.key.extra_key)
         done = 0
         while done < length:
-            copies = list(tree.candidates(mine, top).values())
+            copies = list(tree.index.candidates(mine, top).values())
             best = self._furthest_on_device(copies, mine, tokens, done, length)
             for node in self._cut_copy(best, top, tokens, done, length, registered):
                 done += len(node.key)
@@ -155,7 +155,7 @@ class Promoter:
         """List who has the first of these tokens, and how many; whoever had the first page first
         comes first. Nobody may be given back what they never had."""
         assert mine.parent is not None
-        copies = self._tree.candidates(mine, mine.parent).values()
+        copies = self._tree.index.candidates(mine, mine.parent).values()
         eldest = sorted(copies, key=lambda node: node.creation_time)
         return [
             (node.owner, self._reach(node, tokens, 0, length, lambda _: True)) for node in eldest
@@ -187,7 +187,7 @@ class Promoter:
         """Make a private node below a public one public."""
         tree, before = self._tree, node.owner
         tree.events.withdraw(node)
-        tree.detach(node)
+        tree.index.detach(node)
         node.key.extra_key = node.key.extra_key.extra_key
         node.owner = PUBLIC
         stats = node.ensure_stats()

@@ -13,6 +13,7 @@ from array import array
 from itertools import pairwise
 from typing import Any
 
+from sglang.srt.tenancy.cache.core.child_index import ChildIndex
 from sglang.srt.tenancy.cache.core.deferred_free import DeviceFrees, HostFrees
 from sglang.srt.tenancy.cache.core.interfaces import BlockEvents, KeyType, Memory, Transfers
 from sglang.srt.tenancy.cache.core.join import ChainJoiner
@@ -70,6 +71,7 @@ class PrefixTree:
         self.transfers = transfers
         self.events = events
         self.owners = OwnerIndex()
+        self.index = ChildIndex(page_size, self.owners)
         self.logical = LogicalFrees(self)
         self._joiner = joiner
         root = Node(new_key(array("q"), None), None, clock.tick(), 0, root_priority)
@@ -233,7 +235,7 @@ class PrefixTree:
     def _grow(self, parent: Node, key: Any, slots: Any, priority: int, chunked: bool) -> Node:
         leaf = Node(key, parent, self.clock.tick(), self.clock.epoch, priority)
         leaf.value = self.memory.copy(slots)
-        self.attach(leaf, parent)
+        self.index.attach(leaf, parent)
         self.device.evictable += len(slots)
         self.device.update(leaf)
         self.device.update(parent)
@@ -246,7 +248,7 @@ class PrefixTree:
         leaf = Node(key, parent, self.clock.tick(), self.clock.epoch, parent.priority)
         leaf.host_value = self.memory.copy(slots)
         leaf.state |= NO_PROMOTE  # until its owner's requests come by
-        self.attach(leaf, parent)
+        self.index.attach(leaf, parent)
         self.host.update(leaf)
         self.device.update(parent)
         self.host.update(parent)
@@ -270,10 +272,10 @@ class PrefixTree:
             child.stats.copy_to(upper.ensure_stats())
         self._split_slots(upper, child, tokens)
         self.events.split(upper, child, tokens)
-        self.attach(upper, parent)  # in the place of the child: same first page
+        self.index.attach(upper, parent)  # in the place of the child: same first page
         child.key = child.key[tokens:]
         child.parent = upper
-        self.attach(child, upper)
+        self.index.attach(child, upper)
         if child.host_value is not None:
             self.transfers.split(upper, child)
             if child.host_ref_counter:  # the transfer reads both parts, and knows of one
@@ -294,57 +296,18 @@ class PrefixTree:
                 upper.host_held, upper.host_children = tokens, 1
                 child.host_held -= tokens
 
-    # The index: children by key, and for public nodes the private children by first page
-
-    def child_key(self, node: Node) -> Any:
-        """Return a node's key among its parent's children, as the engine has it."""
-        tokens, extra_key = node.key.token_ids, node.key.extra_key
-        first = tokens[0] if self.page_size == 1 else tuple(tokens[: self.page_size])
-        return first if extra_key is None else (extra_key, first)
-
-    def attach(self, node: Node, parent: Node) -> None:
-        key = self.child_key(node)
-        self.owners.add(node, parent, parent.children.get(key))
-        parent.children[key] = node
-        if node.owner and not parent.owner:
-            stats = parent.ensure_stats()
-            if stats.candidates is None:
-                stats.candidates = {}
-            stats.candidates.setdefault(public_key(key), {})[node.owner] = node
-
-    def detach(self, node: Node) -> None:
-        parent = node.parent
-        assert parent is not None
-        key = self.child_key(node)
-        found = parent.children.pop(key, None)
-        assert found is node, f"node {node.id} is no child of its parent"
-        self.owners.remove(node)
-        if node.owner and not parent.owner:
-            owners = self.candidates(node, parent)
-            del owners[node.owner]
-            if not owners:
-                assert parent.stats is not None
-                assert parent.stats.candidates is not None
-                del parent.stats.candidates[public_key(key)]
-
-    def candidates(self, node: Node, parent: Node) -> dict[str, Node]:
-        """Find all private children of a public parent with this child's first page, by owner."""
-        assert parent.stats is not None
-        assert parent.stats.candidates is not None
-        return parent.stats.candidates[public_key(self.child_key(node))]
+    # Scope and locks
 
     def change_scope(self, node: Node, before: str) -> None:
         """Index a node, which was detached and has another owner now, and its children anew."""
         parent = node.parent
         assert parent is not None
-        self.attach(node, parent)
+        self.index.attach(node, parent)
         for child in node.children.values():
-            self.attach(child, node)
+            self.index.attach(child, node)
         self.device.change_owner(node, before)
         self.host.change_owner(node, before)
         self.events.announce(node)
-
-    # Locks
 
     def lock(self, node: Node) -> int:
         """Keep a node and all above it from eviction. Returns by how many tokens less are
@@ -371,10 +334,3 @@ class PrefixTree:
                 delta += self.logical.unprotect(walker)
             walker = above
         return delta
-
-
-def public_key(child_key: Any) -> Any:
-    """Return the key that a public node with the same first page has."""
-    namespace, first = child_key
-    plain = namespace.extra_key
-    return first if plain is None else (plain, first)
