@@ -152,7 +152,7 @@ def test_who_asks_for_log_probabilities_of_the_prompt_keeps_the_turn(
     assert max(scene.computed(name)) <= min(scene.computed(other))
 
 
-def test_what_gave_way_can_be_aborted(scene: Scene, pool: ThreadPoolExecutor) -> None:
+def test_a_preempted_prompt_can_be_aborted(scene: Scene, pool: ThreadPoolExecutor) -> None:
     for _ in range(5):
         name, asked = scene.begin(pool)
         others = [pool.submit(scene.ask, 3 * STEP) for _ in range(4)]

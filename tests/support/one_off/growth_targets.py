@@ -30,9 +30,9 @@ def targets(results: dict[str, Any]) -> Iterator[Target]:
     for name in ("names", "device_order", "host_order", "tables"):
         yield _entries(f"scheduler's {name}", tree, name)
     yield _bytes("HTTP process's memory", http, "rss", MOST_BYTES)
-    rooms = {"standings": 0, "responses": MOST_STORED, "chunks": ScanCache().capacity}
-    for name, room in rooms.items():
-        yield _entries(f"HTTP process's {name}", http, name, room)
+    capacities = {"standings": 0, "responses": MOST_STORED, "chunks": ScanCache().capacity}
+    for name, capacity in capacities.items():
+        yield _entries(f"HTTP process's {name}", http, name, capacity)
     server = results["server"]["samples"]
     for name in server[0]:
         if name != "users":
@@ -51,15 +51,15 @@ def _bytes(what: str, samples: list[Sample], name: str, most: float) -> Target:
     return Target(what, each, most, shown=shown)
 
 
-def _entries(what: str, samples: list[Sample], name: str, room: int = 0) -> Target:
+def _entries(what: str, samples: list[Sample], name: str, capacity: int = 0) -> Target:
     """A table that is full goes up and down by a part of itself, whoever comes.
 
-    ``room``: entries that it has room for.
+    ``capacity``: entries that it may hold.
     """
     half = _half(samples)
     quarter = len(half) // 2
     former, latter = (max(s[name] for s in part) for part in (half[:quarter], half[quarter:]))
-    most = max(1.1 * former + 64, room)
+    most = max(1.1 * former + 64, capacity)
     shown = f"{latter:,.0f} at most in the last quarter, {most:,.0f} are asked"
     return Target(f"entries of the {what}", latter, most, shown=shown)
 

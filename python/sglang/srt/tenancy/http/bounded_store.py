@@ -1,4 +1,4 @@
-"""What is kept for users until they ask for it again, and no more of it than there is room for."""
+"""Keep things for users until they ask for them again, and no more than fit."""
 
 from __future__ import annotations
 

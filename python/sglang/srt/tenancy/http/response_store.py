@@ -1,4 +1,4 @@
-"""Keep each user's stored responses apart, and no more of them than there is room for."""
+"""Keep each user's stored responses apart, and no more of them than fit."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class NodesByOwner:
 class OwnerIndex:
     """For each owner: the tops of their private subtrees, and the public nodes they had first.
 
-    ``OwnedTree._attach`` and ``_detach`` keep it. What hangs below a private node has the same
-    owner, so the tops, which are children of public nodes, stand for all of an owner's nodes.
+    ``ChildIndex.attach`` and ``detach`` keep it. What is below a private node has the same owner,
+    so the tops, which are children of public nodes, stand for all of an owner's nodes.
     """
 
     def __init__(self) -> None:
