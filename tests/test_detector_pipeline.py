@@ -28,7 +28,7 @@ async def test_results_arrive() -> None:
         await until(lambda: len(delivered.results) == 2)
     assert delivered.results[HARMLESS] == (len(HARMLESS) - 64, None)
     assert delivered.results[CARD] == (len(HARMLESS), len(HARMLESS))
-    assert pipeline.counts["scanned"] == 2
+    assert pipeline.counts["judged"] == 2
     assert pipeline.kinds["card"] == 1
 
 

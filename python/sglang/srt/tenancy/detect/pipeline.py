@@ -176,7 +176,7 @@ class Pipeline:
         if not result.known:
             self.counts["without_text"] += 1
             return
-        self.counts["scanned"] += 1
+        self.counts["judged"] += 1  # published under this name
         self.counts["characters_read"] += result.read
         self.kinds.update(result.kinds)
         if result.hints and self._judge is not None:
