@@ -22,6 +22,8 @@ import psutil
 _PORTS = range(15_000, 32_000)
 
 STOP_SECONDS = 15.0
+# The entry point that upstream recommends; `python -m sglang.launch_server` says so each time.
+SGLANG = Path(sys.executable).with_name("sglang")
 LOG_TAIL_LINES = 60
 
 
@@ -96,7 +98,7 @@ class ServerProcess:
         # A server that listens everywhere is asked on the loopback.
         local = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
         self.url = f"http://{local}:{self.port}"
-        command = [sys.executable, "-m", "sglang.launch_server"]
+        command = [sys.executable, str(SGLANG), "serve", "--model-type", "llm"]
         command += ["--host", host, "--port", str(self.port), *flags]
         variables = {"PYTHONUNBUFFERED": "1", **(env or {})}
         self.popen = self.start(command, output=output, env=variables)

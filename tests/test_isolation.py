@@ -81,7 +81,14 @@ def test_the_log_warns_of_identities_that_anybody_can_claim(server: Server, kind
     assert warned != HAS_HEADER[kind]
 
 
-def test_anthropics_door(asker: Asker) -> None:
+def test_the_start_warns_of_nothing_deprecated(server: Server) -> None:
+    log = server.log.lower()
+    assert "server_args=" in log
+    for word in ("deprecat", "still supported", "will be removed"):
+        assert word not in log
+
+
+def test_anthropics_messages(asker: Asker) -> None:
     def cached(prompt: str, user: str) -> int:
         messages = [{"role": "user", "content": prompt}]
         body = {"model": MODEL, "max_tokens": 4, "messages": messages, "user_id": user}

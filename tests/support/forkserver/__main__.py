@@ -18,8 +18,10 @@ from support.forkserver import spawned
 
 REQUEST_BYTES = 1 << 20
 
-# All that a server's processes import, but for the module that is run.
+# All that a server's processes import.
 IMPORTED = [
+    "sglang.cli.main",
+    "sglang.launch_server",
     "sglang.srt.plugins",
     "sglang.srt.server_args",
     "sglang.srt.entrypoints.http_server",
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def _start(request: dict[str, Any], log: int, client: socket.socket) -> None:
-    """Run the module in a child; tell the client its number, and its exit code in the end."""
+    """Run the script in a child; tell the client its number, and its exit code in the end."""
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -73,7 +75,7 @@ def _start(request: dict[str, Any], log: int, client: socket.socket) -> None:
 
 
 def _run(request: dict[str, Any]) -> None:
-    """Do as ``python -m MODULE ARGUMENTS`` does in this environment."""
+    """Do as ``python SCRIPT ARGUMENTS`` does in this environment."""
     os.environ.clear()
     os.environ.update(request["env"])
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -82,8 +84,8 @@ def _run(request: dict[str, Any]) -> None:
     # It was asked for while the engine was imported.
     tempfile.tempdir = None
     spawned.come_from_forks()
-    sys.argv = [request["module"], *request["arguments"]]
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    sys.argv = [request["script"], *request["arguments"]]
+    runpy.run_path(request["script"], run_name="__main__")
 
 
 main()

@@ -71,18 +71,19 @@ class ForkServer:
     def start(
         self, command: Sequence[str], *, output: IO[bytes] | int | None, env: Mapping[str, str]
     ) -> FirstProcess:
-        """Fork a process that does as ``python -m MODULE ARGUMENTS`` would.
+        """Fork a process that does as ``python SCRIPT ARGUMENTS`` would.
 
         It leads a session of its own. Where a variable could not act on a fork, it is a new
         interpreter.
         """
         if _READ_EARLY & env.keys():
             return start_interpreter(command, output=output, env=env)
-        interpreter, option, module, *arguments = command
-        assert (interpreter, option) == (sys.executable, "-m"), command
+        interpreter, script, *arguments = command
+        assert interpreter == sys.executable, command
+        assert Path(script).is_file(), command
         assert output is not None
         log = output if isinstance(output, int) else output.fileno()
-        request = {"module": module, "arguments": arguments, "env": {**os.environ, **env}}
+        request = {"script": script, "arguments": arguments, "env": {**os.environ, **env}}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             fds = [log, theirs.fileno()]
