@@ -276,7 +276,10 @@ def test_operators_need_their_key(
 
 
 def test_the_operators_key_is_no_users(server: Server, cast: Cast) -> None:
-    assert_refused(Asker(server, cast.admin_key), "chat", 401, "Authorization")
+    """It must name one, as a gateway does."""
+    operator = Asker(server, cast.admin_key)
+    assert_refused(operator, "chat", 401, "user_id")
+    assert operator.ask("chat", fresh_prompt(), user_id=cast.alice).prompt_tokens
 
 
 def test_the_selftest_passes(server: Server, cast: Cast) -> None:

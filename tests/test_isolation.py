@@ -120,7 +120,7 @@ def test_a_salt_and_a_key_are_not_one_word(asker: Asker) -> None:
 def test_a_list_of_keys_for_one_prompt_is_refused(asker: Asker, endpoint: str) -> None:
     if endpoint.startswith("generate"):
         body = {"text": "x", "stream": endpoint.endswith("streaming"), "extra_key": ["a"]}
-        assert "extra_key, lora_path: give one string" in asker.post("/generate", body).text
+        assert "extra_key: 1 values for one prompt" in asker.post("/generate", body).text
         return
     for field in ("cache_salt", "extra_key"):
         with pytest.raises(BadRequestError, match=field):

@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
-from sglang.srt.tenancy.http.rate_limiter import (
-    LimitExceeded,
-    Permit,
-    RateLimiter,
-    estimated_tokens,
-)
+from sglang.srt.tenancy.errors import RequestError
+from sglang.srt.tenancy.http.rate_limiter import LimitExceeded, Permit, RateLimiter
 from sglang.srt.tenancy.limits import Limits
-from sglang.srt.tenancy.user_id import IdentityError
+from sglang.srt.tenancy.user_id import account_name
 
 
 class Clock:
@@ -34,7 +29,8 @@ def limiter(clock: Clock | None = None, processes: int = 1, **limits: int) -> Ra
 async def enter(
     limiter: RateLimiter, user: str | None = "alice", prompts: int = 1, tokens: float = 0
 ) -> Permit:
-    return await limiter.enter({user: prompts}, tokens)
+    name = account_name(user)
+    return await limiter.enter({name: prompts}, {name: tokens * prompts})
 
 
 def is_empty(limiter: RateLimiter) -> bool:
@@ -83,7 +79,7 @@ async def test_nobody_waits_where_none_may() -> None:
 
 
 async def test_what_could_never_come_in_is_no_429() -> None:
-    with pytest.raises(IdentityError) as refused:
+    with pytest.raises(RequestError) as refused:
         await enter(limiter(max_running=4), prompts=5)
     assert refused.value.status_code == 400
 
@@ -97,9 +93,9 @@ async def test_the_nameless_are_one_user() -> None:
 
 async def test_a_batch_of_several_users_counts_for_each() -> None:
     full = limiter(max_running=2)
-    ticket = await full.enter({"alice": 2, "bob": 1}, 0)
+    ticket = await full.enter({"alice": 2, "bob": 1}, {})
     with pytest.raises(LimitExceeded):
-        await full.enter({"alice": 1, "carol": 1}, 0)
+        await full.enter({"alice": 1, "carol": 1}, {})
     assert {user: s.running for user, s in full.standings.items() if s.running} == {
         "alice": 2,
         "bob": 1,
@@ -209,11 +205,11 @@ async def test_nothing_is_left_of_users_who_were_refused() -> None:
     """Nobody of them leaves, because nobody came in."""
     full = limiter(max_running=1)
     for number in range(1000):
-        with pytest.raises(IdentityError):
+        with pytest.raises(RequestError):
             await enter(full, f"u{number}", prompts=2)
         inside = await enter(full, "alice")
         with pytest.raises(LimitExceeded):
-            await full.enter({"alice": 1, f"v{number}": 1}, 0)
+            await full.enter({"alice": 1, f"v{number}": 1}, {})
         waiting = asyncio.create_task(enter(full, "alice"))
         await asyncio.sleep(0)
         full.leave(inside)
@@ -222,27 +218,26 @@ async def test_nothing_is_left_of_users_who_were_refused() -> None:
     assert not full.standings
 
 
-@pytest.mark.parametrize(
-    ("body", "tokens"),
-    [
-        ({"input_ids": [1, 2, 3]}, 3),
-        ({"prompt": [1, 2, 3]}, 3),
-        ({"text": "x" * 40}, 10),
-        ({"text": ["x" * 40, "x" * 80]}, 15),
-        ({"input_ids": [[1, 2], [3, 4]]}, 2),
-        ({"messages": [{"role": "user", "content": "x" * 36}]}, 10),
-        ({"messages": [{"content": [{"type": "text", "text": "x" * 36}]}]}, 10),
-        ({"messages": [{"content": [{"image_url": {"url": "x" * 4000}}]}]}, 0),
-        ({"input": "x" * 40, "max_output_tokens": 5}, 10),
-        ({}, 0),
-        ({"text": None, "messages": [[[None]]]}, 0),
-    ],
-)
-def test_estimates(body: dict[str, Any], tokens: float) -> None:
-    prompts = len(body["text"]) if isinstance(body.get("text"), list) else 1
-    if body.get("input_ids") == [[1, 2], [3, 4]]:
-        prompts = 2
-    assert estimated_tokens(body, prompts) == tokens
+async def test_what_was_used_is_charged_once() -> None:
+    counted = limiter(tokens_per_minute=6_000)
+    permit = await enter(counted, tokens=100)
+    used = counted.standings["alice"]
+    counted.charge(permit, "alice", 60)  # within the estimate
+    assert used.used == 100
+    counted.charge(permit, "alice", 60)  # beyond it
+    assert used.used == 120
+    counted.leave(permit)
+    counted.charge(permit, "alice", 60)  # too late
+    counted.leave(permit)
+    assert used.used == 120
+
+
+async def test_an_estimate_that_was_not_used_is_given_back() -> None:
+    counted = limiter(tokens_per_minute=6_000)
+    permit = await enter(counted, tokens=100)
+    counted.charge(permit, "alice", 30)
+    counted.leave(permit)
+    assert counted.standings["alice"].used == 30
 
 
 def load(tmp_path: Path, text: str) -> TenantConfig:

@@ -17,12 +17,10 @@ from fastapi.responses import StreamingResponse
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.flags import TenantOptions
-from sglang.srt.tenancy.http import middleware, request_context, startup
+from sglang.srt.tenancy.http import request_context, startup
 from sglang.srt.tenancy.http.identity import RequestIdentity, Resolver
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
-from sglang.srt.tenancy.http.rate_limiter import RateLimiter
 from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
-from sglang.srt.tenancy.limits import Limits
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
 from sglang.srt.utils.auth import AuthLevel, auth_level
 
@@ -228,15 +226,12 @@ def test_stamp_takes_a_request_that_was_not_normalized(
     assert (obj.user_id, obj.cache_scope) == (None, None)
 
 
-@pytest.mark.parametrize("prompts", [{"text": ["x", "y"]}, {"input_ids": [[1], [2, 3]]}])
-def test_stamp_counts_the_prompts_of_a_batch_that_was_not_normalized(
-    prompts: dict[str, Any],
-) -> None:
-    obj = GenerateReqInput(**prompts, user_id=["a", "b"])
-    request_context.stamp(obj, options())
-    assert obj.user_id == ["a", "b"]
-    with pytest.raises(IdentityError, match="user_id: 1 users for 2 prompts"):
-        request_context.stamp(GenerateReqInput(**prompts, user_id=["a"]), options())
+def test_a_request_is_normalized_once() -> None:
+    obj = GenerateReqInput(text="x", user_id="a", sampling_params={"n": 3})
+    for _ in range(2):
+        request_context.normalize_once(obj, options())
+        assert obj.text == ["x"] * 3
+        assert obj.user_id == ["a"] * 3
 
 
 def test_stamp_takes_a_request_without_attributes() -> None:
@@ -257,22 +252,6 @@ def test_stamp_takes_what_upstreams_tests_give_a_tokenizer_manager() -> None:
             obj = MagicMock(spec=GenerateReqInput)
             obj.is_single = single
             request_context.stamp(obj, arguments)
-
-
-@pytest.fixture
-def limiter(monkeypatch: pytest.MonkeyPatch) -> RateLimiter:
-    limiter = RateLimiter(lambda user: Limits(tokens_per_minute=60_000))
-    monkeypatch.setattr(TenantMiddleware, "limiter", limiter)
-    return limiter
-
-
-def test_settle_takes_a_request_without_attributes(limiter: RateLimiter) -> None:
-    middleware.charge_used_tokens(True, SimpleNamespace(), {})
-    assert limiter.standings[SHARED_ANONYMOUS].used == 0
-    middleware.charge_used_tokens(
-        True, GenerateReqInput(text="x" * 400, user_id="alice"), {"finish_reason": None}
-    )
-    assert 90 < limiter.standings["alice"].used <= 100
 
 
 @dataclass

@@ -57,6 +57,7 @@ async def test_an_http_process_keeps_nothing_of_users_who_are_gone(
     counts = front_end.counts()
     assert front_end.refused == USERS // 10
     assert counts["standings"] <= 250
+    assert counts["calls"] == 0
     assert len(front_end.responses) <= USERS * 9 // 10
     assert counts["chunks"] == USERS * 9 // 10
 

@@ -21,8 +21,9 @@ from sglang.srt.tenancy.detect.rules import Rules
 from sglang.srt.tenancy.detect.scan import Scanner
 from sglang.srt.tenancy.detect.scan_cache import CHUNK
 from sglang.srt.tenancy.flags import TenantOptions
-from sglang.srt.tenancy.http import middleware, request_context, startup
+from sglang.srt.tenancy.http import startup
 from sglang.srt.tenancy.http.identity import Resolver
+from sglang.srt.tenancy.http.intake import Intake
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.rate_limiter import RateLimiter
 from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
@@ -50,17 +51,36 @@ class FrontEnd:
         TenantMiddleware.limiter = self.limiter = RateLimiter(
             lambda user: limits, now=lambda: self._now
         )
+        manager = SimpleNamespace(
+            server_args=SimpleNamespace(
+                **vars(OPTIONS),
+                tokenizer_metrics_allowed_custom_labels=None,
+                allow_auto_truncate=False,
+            ),
+            tokenizer=None,
+            context_len=1 << 20,
+            model_config=SimpleNamespace(vocab_size=256),
+        )
+        self.intake = Intake(manager, self.limiter)
         OwnedStore.most = MOST_STORED
 
     async def _generate(self, request: Request) -> dict[str, Any]:
         obj = GenerateReqInput(**await request.json())
         obj.session_params = {"id": "one"}
-        obj.normalize_batch_and_arguments()
-        request_context.stamp(obj, OPTIONS)
+        call = await self.intake.take(obj, request)
+        assert call is not None
+        try:
+            return self._answer(obj)
+        finally:
+            call.end()
+
+    def _answer(self, obj: GenerateReqInput) -> dict[str, Any]:
+        tokens = list(str(obj.text).encode())
+        self.intake.check_one(obj, tokens)
+        self.intake.calls[obj.rid].charge_answer(obj.rid, 1)
         name = f"resp_{self._number}"
         self.responses[name] = SimpleNamespace(status="completed", text=obj.text)
-        self.scanner.scan([array("q", list(str(obj.text).encode()))])
-        middleware.charge_used_tokens(True, obj, {"prompt_tokens": CHUNK, "completion_tokens": 1})
+        self.scanner.scan([array("q", tokens)])
         return {"id": name, "session": obj.session_params["id"]}
 
     async def come(self, users: int) -> None:
@@ -112,6 +132,7 @@ class FrontEnd:
         """Entries of what remembers users."""
         return {
             "standings": len(self.limiter.standings),
+            "calls": len(self.intake.calls),
             "responses": len(self.responses),
             "chunks": len(self.scanner.cache),
         }

@@ -184,6 +184,48 @@ class TenantOptions(_OfOneProcess):
         NS("schedule"),
     ] = 4096.0
 
+    tenant_max_body_bytes: A[
+        int,
+        Arg(help="Largest body of a request. A larger one is 413, and is not read to its end."),
+        NS("serving"),
+    ] = 32 << 20
+    tenant_body_timeout: A[
+        float,
+        Arg(help="Seconds after which a body must have come completely; then 408."),
+        NS("serving"),
+    ] = 60.0
+    tenant_max_json_depth: A[
+        int, Arg(help="How deep lists and objects of a body may be in each other."), NS("serving")
+    ] = 64
+    tenant_max_prompts: A[int, Arg(help="Prompts in one request, at most."), NS("serving")] = 2048
+    tenant_max_samples: A[int, Arg(help="Answers to one prompt (`n`), at most."), NS("serving")] = (
+        128
+    )
+    tenant_max_logprobs: A[
+        int,
+        Arg(
+            help="Log probabilities that one prompt and its answer may ask for: positions times "
+            "tokens listed at each."
+        ),
+        NS("serving"),
+    ] = 2_000_000
+    tenant_max_stops: A[
+        int,
+        Arg(help="Strings, tokens and regular expressions that end an answer, at most."),
+        NS("serving"),
+    ] = 64
+    tenant_max_logit_bias: A[int, Arg(help="Entries of `logit_bias`, at most."), NS("serving")] = (
+        1024
+    )
+    tenant_max_grammar_bytes: A[
+        int,
+        Arg(help="Largest JSON schema, regular expression or grammar of a request."),
+        NS("serving"),
+    ] = 65_536
+    tenant_max_media: A[
+        int, Arg(help="Pictures, videos and sounds in one request, at most."), NS("serving")
+    ] = 64
+
 
 FIELDS = [field.name for field in dataclasses.fields(TenantOptions)]
 

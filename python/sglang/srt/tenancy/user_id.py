@@ -9,6 +9,8 @@ import secrets
 import uuid
 from typing import Any
 
+from sglang.srt.tenancy.errors import RequestError
+
 _USER_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
 
 # No client can claim these names: they are not made of the alphabet above.
@@ -21,16 +23,8 @@ _KEY_FORM = re.compile(r"[0-9A-Fa-f]{64}")
 _MAKE_A_KEY = "make one with `openssl rand -hex 32`"
 
 
-class IdentityError(ValueError):
-    """A request whose identity is malformed (400), unknown (401) or refused (403).
-
-    ``param``: the field or header at fault.
-    """
-
-    def __init__(self, status_code: int, param: str, message: str):
-        super().__init__(message)
-        self.status_code = status_code
-        self.param = param
+class IdentityError(RequestError):
+    """A request whose identity is malformed (400), unknown (401) or refused (403)."""
 
 
 def check_user_id(value: Any, field: str) -> str:

@@ -38,11 +38,13 @@ class RequestIdentity:
 
     ``user_ids``: one user for all prompts, or one per prompt; None is anonymous.
     ``cache_scope``: "private", "none", or None where the request did not say.
+    ``is_operator``: it came with the admin API key, and may ask for what users may not.
     """
 
     user_ids: UserIds
     cache_scope: str | None = None
     is_the_server_itself: bool = False
+    is_operator: bool = False
 
     @property
     def owner(self) -> str:
@@ -57,26 +59,48 @@ class Resolver:
     ``config`` may be exchanged at any time (reload); a request sees one of the two.
     """
 
-    def __init__(self, config: TenantConfig, header: str | None, anonymous: AnonymousPolicy):
+    def __init__(
+        self,
+        config: TenantConfig,
+        header: str | None,
+        anonymous: AnonymousPolicy,
+        admin_api_key: str | None = None,
+    ):
         self.config = config
         self.header = header
         self.anonymous = anonymous
+        self._admin_api_key = admin_api_key
+
+    def check_key(self, headers: Headers) -> None:
+        """Refuse a caller whom the headers alone do not let in. Raises IdentityError 400, 401."""
+        if not from_the_server_itself(headers) and not self.is_admin(headers):
+            self._vouched(headers, {})
 
     def resolve(self, headers: Headers, body: Body) -> RequestIdentity:
         """Raises IdentityError: 400 malformed, 401 unknown caller, 403 somebody else's name."""
         scope = _cache_scope(body)
         if from_the_server_itself(headers):
             return RequestIdentity(_claimed(body), scope, is_the_server_itself=True)
-        users = self._vouched_for(bearer(headers), headers, body) or _claimed(body)
+        operator = self.is_admin(headers)
+        vouched = self._named_in_header(headers) if operator else self._vouched(headers, body)
+        users = vouched or _claimed(body)
         if self.anonymous == "reject" and None in _each(users):
             raise IdentityError(
                 401, "user_id", "user_id: missing, and this server takes no anonymous requests"
             )
-        return RequestIdentity(users, scope)
+        return RequestIdentity(users, scope, is_operator=operator)
 
-    def _vouched_for(self, key: str | None, headers: Headers, body: Body) -> str | None:
+    def is_admin(self, headers: Headers) -> bool:
+        """Tell whether the request carries the operators' key."""
+        key = bearer(headers)
+        if key is None or not self._admin_api_key:
+            return False
+        return secrets.compare_digest(key.encode(), self._admin_api_key.encode())
+
+    def _vouched(self, headers: Headers, body: Body) -> str | None:
         """Find the user that a key or the gateway's header names; None leaves it to the body."""
         config = self.config
+        key = bearer(headers)
         named = self._named_in_header(headers)
         if not config.has_keys:
             return named

@@ -1,36 +1,28 @@
-"""Resolve every HTTP request's identity before any handler runs, and apply its limits.
+"""Resolve every HTTP request's identity before any handler runs.
 
 One ASGI middleware, innermost, so that it sees bodies already decompressed.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import orjson
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import QueryParams
 
-from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
-from sglang.srt.tenancy.errors import error_response
-from sglang.srt.tenancy.http.admission import Admission, ClientGone, wait_for_permit
+from sglang.srt.tenancy.errors import RequestError
+from sglang.srt.tenancy.http.held_response import HeldResponse
 from sglang.srt.tenancy.http.identity import (
     BODY_FIELDS,
     Resolver,
     bearer,
     from_the_server_itself,
 )
-from sglang.srt.tenancy.http.prompt_count import (
-    PROMPT_FIELDS,
-    check_user_count,
-    count_prompts,
-    prompts_by_user,
-)
-from sglang.srt.tenancy.http.rate_limiter import LimitExceeded, RateLimiter, estimated_tokens
+from sglang.srt.tenancy.http.rate_limiter import RateLimiter
+from sglang.srt.tenancy.http.refusal import refuse
+from sglang.srt.tenancy.http.request_body import BodyBounds, ClientGone, read_body
 from sglang.srt.tenancy.http.request_context import current_identity, set_identity
-from sglang.srt.tenancy.user_id import IdentityError, account_name
+from sglang.srt.tenancy.user_id import IdentityError
 from sglang.srt.utils.auth import (
     AuthLevel,
     _get_auth_level_from_app_and_scope,
@@ -39,7 +31,7 @@ from sglang.srt.utils.auth import (
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Probes and scrapers carry no identity, in upstream neither a key.
 _OPEN_PATHS = ("/health", "/metrics", "/ping")
@@ -52,28 +44,14 @@ _OPERATORS_PATHS = (
     "/load_lora_adapter_from_tensors",
 )
 
-# What computes nothing is not limited. Paths that upstream adds are.
-_FREE_PATHS = (
-    "/tokenize",
-    "/detokenize",
-    "/open_session",
-    "/close_session",
-    "/abort_request",
-    "/parse_function_call",
-    "/separate_reasoning",
-    "/cancel",
-    "/count_tokens",
-    "/api/show",
-    "/tenant/selftest",
-)
-
 
 class TenantMiddleware:
-    """ASGI middleware that resolves who asks. Inert until ``open`` finds the feature on."""
+    """ASGI middleware that resolves who asks. Inert until start-up finds the feature on."""
 
     resolver: Resolver | None = None
     limiter: RateLimiter | None = None
     admin_api_key: str | None = None
+    body_bounds = BodyBounds()
 
     def __init__(self, app: ASGIApp, routes: FastAPI):
         self.app = app
@@ -83,42 +61,32 @@ class TenantMiddleware:
         if self.resolver is None or scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        connection = receive
         try:
             body, receive = await self._admit(scope, receive, self.resolver)
-            entered = await self._enter(scope, body, connection)
-        except IdentityError as error:
-            await _refusal(error)(scope, receive, send)
+            self._refuse_early(body)
+        except RequestError as error:
+            await refuse(error, scope, receive, send, unread=True)
             return
         except ClientGone:
             return
-        if entered is None:
+        if scope["type"] == "websocket" or current_identity() is None:
             await self.app(scope, receive, send)
-        else:
-            await entered.serve(self.app, scope, receive, send)
-
-    async def _enter(
-        self, scope: Scope, body: dict[str, Any], connection: Receive
-    ) -> Admission | None:
-        """Count the request, or wait until it may come in. None where nothing is limited."""
-        identity = current_identity()
-        limited = scope["type"] == "websocket" or scope.get("method") in ("POST", "PUT")
-        if self.limiter is None or not limited or identity is None or identity.is_the_server_itself:
-            return None
-        if scope["path"].rstrip("/").endswith(_FREE_PATHS):
-            return None
-        prompts = prompts_by_user(identity, body)
-        tokens = estimated_tokens(body, prompts.total())
-        entering = asyncio.ensure_future(self.limiter.enter(prompts, tokens))
+            return
+        response = HeldResponse(scope, receive, send)
         try:
-            if body:  # it has been read: the next message can only be that the client is gone
-                await wait_for_permit(entering, connection)
-            permit = await entering
-        except (ClientGone, asyncio.CancelledError):
-            if entering.done() and not entering.cancelled() and not entering.exception():
-                self.limiter.leave(entering.result())
-            raise
-        return Admission(self.limiter, permit, background=body.get("background") is True)
+            await self.app(scope, receive, response.send)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is answered
+            await response.fail(error)
+        else:
+            await response.end()
+
+    def _refuse_early(self, body: dict[str, Any]) -> None:
+        """Refuse what is answered in the background, and could be refused only after its 200."""
+        identity = current_identity()
+        if self.limiter is None or identity is None or identity.is_the_server_itself:
+            return
+        if body.get("background") is True and not isinstance(identity.user_ids, tuple):
+            self.limiter.refuse_if_full(identity.user_ids)
 
     async def _admit(
         self, scope: Scope, receive: Receive, resolver: Resolver
@@ -133,14 +101,13 @@ class TenantMiddleware:
             if level is AuthLevel.ADMIN_FORCE or resolver.config.has_keys:
                 self._require_admin(scope)
             return {}, receive
+        # Who sends a key that is not known, or none where one is needed, is read no further.
+        resolver.check_key(headers)
         # Without a body (GET /v1/responses/ID) the query makes the claim.
         body = _take_claims(scope)
         if scope.get("method") in ("POST", "PUT"):
-            body, receive = await _read(headers, receive)
-        identity = resolver.resolve(headers, body)
-        if isinstance(identity.user_ids, tuple):
-            check_user_count(identity.user_ids, count_prompts(body))
-        set_identity(identity)
+            body, receive = await read_body(headers, receive, self.body_bounds)
+        set_identity(resolver.resolve(headers, body))
         return body, receive
 
     def _auth_level(self, scope: Scope) -> AuthLevel:
@@ -178,67 +145,3 @@ def _take_claims(scope: Scope) -> dict[str, Any]:
     if len(rest) < len(query.multi_items()):
         scope["query_string"] = urlencode(rest).encode()
     return dict(query)
-
-
-async def _read(
-    headers: Sequence[tuple[bytes, bytes]], receive: Receive
-) -> tuple[dict[str, Any], Receive]:
-    """Read the JSON body; return it, and a receive that gives the body once more.
-
-    Anything but a JSON object claims nothing, which is the safe side; whether it is an
-    error is the handler's to say.
-    """
-    if not Headers(raw=list(headers)).get("content-type", "json").lower().count("json"):
-        return {}, receive
-    chunks: list[bytes] = []
-    message: Message = {"type": "http.request", "more_body": True}
-    while message["type"] == "http.request" and message.get("more_body", False):
-        message = await receive()
-        chunks.append(message.get("body", b""))
-    raw = b"".join(chunks)
-    pending: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
-    if message["type"] != "http.request":
-        pending.append(message)
-
-    async def replay() -> Message:
-        return pending.pop(0) if pending else await receive()
-
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        body = {}
-    return body if isinstance(body, dict) else {}, replay
-
-
-def _refusal(error: IdentityError) -> ASGIApp:
-    headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else {}
-    if isinstance(error, LimitExceeded):
-        headers["Retry-After"] = str(error.retry_after)
-    response = error_response(error.status_code, str(error), error.param, headers)
-
-    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": str(error)[:120]})
-        else:
-            await response(scope, receive, send)
-
-    return refuse
-
-
-def charge_used_tokens(
-    finished: bool, obj: GenerateReqInput | EmbeddingReqInput, meta: dict[str, Any]
-) -> None:
-    """Spend what a request used, when it ends. To be called with each of the engine's outputs.
-
-    One that its client gave up before its prompt was computed tells no tokens: then it is
-    charged for what it asked. One that the server refused is charged nothing.
-    """
-    if TenantMiddleware.limiter is None or not finished or isinstance(obj, EmbeddingReqInput):
-        return
-    prompt = meta.get("prompt_tokens")
-    if prompt is None:
-        refused = "status_code" in (meta.get("finish_reason") or {})
-        held = {name: getattr(obj, name, None) for name in PROMPT_FIELDS}
-        prompt = 0 if refused else estimated_tokens(held, 1)
-    user = account_name(getattr(obj, "user_id", None))
-    TenantMiddleware.limiter.spend(user, prompt + meta.get("completion_tokens", 0))

@@ -13,10 +13,10 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
+from sglang.srt.tenancy.errors import RequestError
 from sglang.srt.tenancy.limits import Limits
-from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError
+from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS
 
 # Bytes of a prompt to a token, for the first estimate.
 BYTES_PER_TOKEN = 4
@@ -25,12 +25,16 @@ BYTES_PER_TOKEN = 4
 LOOKED_AT = 2
 
 
-class LimitExceeded(IdentityError):
+class LimitExceeded(RequestError):
     """429. ``retry_after``: whole seconds after which it is worth to ask again."""
 
     def __init__(self, limit: str, message: str, retry_after: float = 1.0):
         self.retry_after = max(1, math.ceil(retry_after))
         super().__init__(429, limit, f"{limit}: {message}; retry in {self.retry_after} s")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after)}
 
 
 @dataclass(slots=True)
@@ -53,9 +57,9 @@ class Standing:
 
 @dataclass(slots=True)
 class Permit:
-    """What one HTTP request was let in with."""
+    """What one request was let in with. ``tokens``: charged by estimate, and not yet used."""
 
-    prompts: Counter[str]
+    answers: Counter[str]
     tokens: dict[str, float]
     open: bool = True
 
@@ -76,37 +80,52 @@ class RateLimiter:
         # longest.
         self.standings: OrderedDict[str, Standing] = OrderedDict()
 
-    async def enter(self, prompts: Mapping[str | None, int], tokens: float) -> Permit:
+    async def enter(self, answers: Mapping[str, int], tokens: Mapping[str, float]) -> Permit:
         """Let a request in, at once or when it is the next of those that wait.
 
-        ``prompts``: how many of each user; ``tokens``: what one of them is estimated to hold.
-        Raises LimitExceeded, and IdentityError 400 for what could never be let in. Cancelling
-        it leaves nothing behind.
+        ``answers``: how many of each user the engine is to compute; ``tokens``: what a user's
+        prompts are estimated to hold. Raises LimitExceeded, and RequestError 400 for what could
+        never be let in. Cancelling it leaves nothing behind.
         """
-        asked: Counter[str] = Counter()
-        for user, count in prompts.items():
-            asked[user or SHARED_ANONYMOUS] += count
+        asked = Counter(answers)
         self._look_around(LOOKED_AT * len(asked))
         try:
             for user, count in asked.items():
                 self._check(user, count, alone=len(asked) == 1)
-        except IdentityError:
+        except RequestError:
             for user in asked:
                 self._forget_if_idle(user)
             raise
         for user, count in asked.items():
             await self._take(user, count)
-        charged = {user: count * tokens for user, count in asked.items()}
+        charged = {user: tokens.get(user, 0.0) for user in asked}
         for user, amount in charged.items():
             self.spend(user, amount)
         return Permit(asked, charged)
 
+    def refuse_if_full(self, user: str | None) -> None:
+        """Refuse a user who has no room for one more answer now. Raises LimitExceeded."""
+        user = user or SHARED_ANONYMOUS
+        try:
+            self._check(user, 1, alone=True)
+        finally:
+            self._forget_if_idle(user)
+
+    def charge(self, permit: Permit, user: str, tokens: float) -> None:
+        """Charge what a request used; what was charged for it by estimate counts towards it."""
+        if not permit.open:
+            return
+        estimated = min(permit.tokens.get(user, 0.0), tokens)
+        if estimated:
+            permit.tokens[user] -= estimated
+        self.spend(user, tokens - estimated)
+
     def leave(self, permit: Permit) -> None:
-        """End a request; what it really used is spent when the engine tells."""
+        """End a request; what it was estimated to use and has not is given back."""
         if not permit.open:
             return
         permit.open = False
-        for user, count in permit.prompts.items():
+        for user, count in permit.answers.items():
             self._give_back(user, count)
             self.spend(user, -permit.tokens[user])
             self._forget_if_idle(user)
@@ -132,7 +151,7 @@ class RateLimiter:
         limits, standing = self._limits(user), self._standing(user)
         most = limits.max_running
         if most is not None and count > most:
-            raise IdentityError(
+            raise RequestError(
                 400, "max_running", f"max_running: {count} prompts at once, {most} are allowed"
             )
         allowed = limits.tokens_per_minute
@@ -199,41 +218,3 @@ class RateLimiter:
         standing = self.standings.get(user)
         if standing is not None and standing.idle:
             del self.standings[user]
-
-
-def estimated_tokens(body: Mapping[str, Any], prompts: int) -> float:
-    """Estimate the tokens of a body's prompt from the length of what it holds: never exact."""
-    ids = body.get("input_ids") or body.get("prompt")
-    if isinstance(ids, list) and ids and isinstance(ids[0], int):
-        return len(ids)
-    held = (body.get(name) for name in _PROMPT_FIELDS)
-    return sum(map(_weight, held)) / max(1, prompts)
-
-
-_PROMPT_FIELDS = (
-    "input_ids",
-    "text",
-    "prompt",
-    "messages",
-    "input",
-    "instructions",
-    "tools",
-    "system",
-)
-
-
-def _weight(value: Any) -> float:
-    """Weigh text by its bytes per BYTES_PER_TOKEN; of a number one token, of a list all in it."""
-    stack, total = [value], 0.0
-    while stack:
-        part = stack.pop()
-        if isinstance(part, str):
-            total += len(part.encode("utf-8", "replace")) / BYTES_PER_TOKEN
-        elif isinstance(part, list):
-            stack.extend(part)
-        elif isinstance(part, dict):
-            # A picture in a data URL is no text.
-            stack.extend(v for k, v in part.items() if k not in ("image_url", "audio_url"))
-        elif isinstance(part, (int, float)):
-            total += 1
-    return total

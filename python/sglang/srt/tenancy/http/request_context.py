@@ -13,13 +13,9 @@ from typing import TYPE_CHECKING
 
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
 from sglang.srt.tenancy.http.identity import RequestIdentity
-from sglang.srt.tenancy.http.prompt_count import (
-    PROMPT_FIELDS,
-    check_user_count,
-    count_prompts,
-    is_batch,
-)
+from sglang.srt.tenancy.http.request_ids import internal_id
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, IdentityError, digest, fresh_anonymous
+from sglang.srt.tenancy.validation.fields import EngineRequest
 
 if TYPE_CHECKING:
     from sglang.srt.tenancy.flags import TenantOptions
@@ -38,6 +34,8 @@ class RequestOwner:
 _identity: contextvars.ContextVar[RequestIdentity | None] = contextvars.ContextVar(
     "identity", default=None
 )
+_NORMALIZED = "_normalized"  # an attribute, not a field: no body can set it
+
 _owner: contextvars.ContextVar[RequestOwner | None] = contextvars.ContextVar("owner", default=None)
 # Of the requests under way, their background tasks included: these hold the context.
 _owners: weakref.WeakSet[RequestOwner] = weakref.WeakSet()
@@ -60,12 +58,25 @@ def current_owner() -> RequestOwner | None:
     return _owner.get()
 
 
-def stamp(obj: GenerateReqInput | EmbeddingReqInput, options: TenantOptions) -> None:
-    """Write the request's identity on what goes to the engine: one user, or one per prompt.
+def normalize_once(obj: EngineRequest, options: TenantOptions) -> None:
+    """Normalize a request, and write the identity of who asks on it. The second time does nothing.
+
+    The intake does it before the tokenizer manager would: it counts what normalizing finds.
+    Raises what normalizing raises, and IdentityError 400 where a list of users does not fit the
+    prompts.
+    """
+    if getattr(obj, _NORMALIZED, False) is True:
+        return
+    obj.normalize_batch_and_arguments()
+    stamp(obj, options)
+    setattr(obj, _NORMALIZED, True)
+
+
+def stamp(obj: EngineRequest, options: TenantOptions) -> None:
+    """Write the identity on a normalized request: one user, or one for each prompt.
 
     Requests from inside the process (engine API, health check) carry their own word or
-    none. Raises IdentityError 400 where a list of users does not fit the prompts. What
-    normalizing has not set yet is taken from the prompts.
+    none. Upstream's own tests give requests that hold only what they are about.
     """
     if isinstance(obj, EmbeddingReqInput):
         return  # a model that takes these does not start with the tenant cache
@@ -74,18 +85,22 @@ def stamp(obj: GenerateReqInput | EmbeddingReqInput, options: TenantOptions) -> 
         return
     said = RequestIdentity(getattr(obj, "user_id", None), getattr(obj, "cache_scope", None))
     identity = _identity.get() or said
-    prompts, single, samples = _shape(obj)
     users = identity.user_ids
+    prompts, samples = getattr(obj, "batch_size", 1), getattr(obj, "parallel_sample_num", 1)
     if not isinstance(users, (tuple, list)):
         users = (users,) * prompts
-    else:
-        check_user_count(users, prompts)
+    elif len(users) != prompts:
+        raise IdentityError(
+            400, "user_id", f"user_id: {len(users)} users for {prompts} prompts; give one for each"
+        )
     stamps = [_stamp_of(user, identity.cache_scope, options) for user in users]
-    if single:
+    if getattr(obj, "is_single", True):
         obj.user_id, obj.cache_scope = stamps[0]
     else:
         obj.user_id = [user for user, _ in stamps] * samples
         obj.cache_scope = [scope for _, scope in stamps] * samples
+    if _identity.get() is not None:
+        _own_ids(obj, identity.owner)
     _own_session(obj, users, options)
 
 
@@ -94,15 +109,12 @@ def _is_on(options: TenantOptions) -> bool:
     return bool(getattr(options, "enable_tenant_cache", False))
 
 
-def _shape(obj: GenerateReqInput) -> tuple[int, bool, int]:
-    """Count the prompts; whether it is one that is no batch, and answers to each."""
-    held = {name: getattr(obj, name, None) for name in PROMPT_FIELDS}
-    batched = any(is_batch(value) for value in held.values())
-    return (
-        getattr(obj, "batch_size", count_prompts(held)),
-        getattr(obj, "is_single", not batched),
-        getattr(obj, "parallel_sample_num", 1),
-    )
+def _own_ids(obj: GenerateReqInput, owner: str) -> None:
+    rids = getattr(obj, "rid", None)
+    if isinstance(rids, list):
+        obj.rid = [internal_id(owner, rid) for rid in rids]
+    elif rids is not None:
+        obj.rid = internal_id(owner, rids)
 
 
 def _own_session(
@@ -112,7 +124,11 @@ def _own_session(
     if isinstance(session, dict) and session.get("id"):
         if len(set(users)) > 1:
             raise IdentityError(400, "user_id", "user_id: a session belongs to one user")
-        obj.session_params = {**session, "id": internal_session_name(session["id"], options)}
+        own = {"id": internal_session_name(session["id"], options)}
+        identity = _identity.get()
+        if session.get("rid") and identity is not None:
+            own["rid"] = internal_id(identity.owner, session["rid"])
+        obj.session_params = {**session, **own}
 
 
 def _stamp_of(

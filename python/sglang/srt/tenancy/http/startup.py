@@ -12,6 +12,7 @@ from sglang.srt.tenancy.http.identity import Resolver, headers_of_the_server_its
 from sglang.srt.tenancy.http.log import logger
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.rate_limiter import RateLimiter
+from sglang.srt.tenancy.http.request_body import BodyBounds
 from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
 
 if TYPE_CHECKING:
@@ -38,24 +39,28 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     if not options.enable_tenant_cache:
         return
     config = TenantConfig.of(options)
-    resolver = Resolver(config, options.tenant_header, options.tenant_anonymous)
+    admin_api_key = getattr(options, "admin_api_key", None)
+    resolver = Resolver(config, options.tenant_header, options.tenant_anonymous, admin_api_key)
     TenantMiddleware.resolver = resolver
     OwnedStore.most = MOST_STORED
-    TenantMiddleware.limiter = RateLimiter(
+    limiter = RateLimiter(
         lambda user: resolver.config.limits_of(user), getattr(options, "tokenizer_worker_num", 1)
     )
-    TenantMiddleware.admin_api_key = getattr(options, "admin_api_key", None)
+    TenantMiddleware.limiter = limiter
+    TenantMiddleware.admin_api_key = admin_api_key
+    TenantMiddleware.body_bounds = BodyBounds.of(options)
     # Imported here: with the feature off, the server has no endpoint more than upstream.
     from sglang.srt.entrypoints.http_server import get_global_state
     from sglang.srt.tenancy.control.client import control_client_of
     from sglang.srt.tenancy.detect import service as detector
-    from sglang.srt.tenancy.http import ticker
+    from sglang.srt.tenancy.http import intake, ticker
     from sglang.srt.tenancy.http.access_log import hide_users
     from sglang.srt.tenancy.http.admin_api import add_routes
     from sglang.srt.tenancy.http.config_reload import Reloader
     from sglang.srt.tenancy.http.selftest import prove_at_startup, server_stops_on_failure
     from sglang.srt.tenancy.http.user_erasure import forget
 
+    intake.install(get_global_state().tokenizer_manager, limiter)
     hide_users()
     add_routes(app)
     client = control_client_of(app)

@@ -1,0 +1,29 @@
+"""Answer a request that is refused, on whichever connection it came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sglang.srt.tenancy.errors import RequestError, error_response
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+_POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
+_LONGEST_REASON = 120  # bytes of a websocket's close frame
+
+
+async def refuse(
+    error: RequestError, scope: Scope, receive: Receive, send: Send, *, unread: bool = False
+) -> None:
+    """Send the refusal: an error's response, or the end of a websocket.
+
+    ``unread``: there may be a body that nobody reads; the connection ends, or all of it would come.
+    """
+    if scope["type"] == "websocket":
+        reason = str(error)[:_LONGEST_REASON]
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": reason})
+        return
+    headers = {**error.headers, **({"Connection": "close"} if unread else {})}
+    response = error_response(error.status_code, str(error), error.param, headers, scope["path"])
+    await response(scope, receive, send)

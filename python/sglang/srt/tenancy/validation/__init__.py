@@ -1,0 +1,1 @@
+"""What a request must be before the engine takes it (docs/threat-model.md)."""

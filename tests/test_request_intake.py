@@ -1,0 +1,365 @@
+"""What requests may hold: every case that once ended a server, was a 500, or passed a limit.
+
+Each is sent by a user with an ordinary key. The answer names the field, another user's answer is as
+before, and no process of the server is another one.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.server import Server
+
+pytestmark = pytest.mark.server
+
+ALICE, MALLORY, LIMITED, ADMIN = "sk-alice", "sk-mallory", "sk-limited", "sk-admin"
+RUNNING, PER_MINUTE = 2, 2_000
+CONTEXT = 400_000  # tokens: more than the pool holds, so that long prompts are tokenized
+CONFIG = f"""
+[users.alice]
+keys = ["{ALICE}"]
+[users.mallory]
+keys = ["{MALLORY}"]
+[users.limited]
+keys = ["{LIMITED}"]
+max_running = {RUNNING}
+max_queued = 0
+[users.metered]
+keys = ["sk-metered"]
+tokens_per_minute = {PER_MINUTE}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    config = tmp_path_factory.mktemp("config") / "tenants.toml"
+    config.write_text(CONFIG)
+    with Server(
+        tiny_model,
+        *("--enable-tenant-cache", "--enable-hierarchical-cache", "--enable-cache-report"),
+        *("--tenant-config", str(config), "--admin-api-key", ADMIN, "--enable-metrics"),
+        *("--context-length", str(CONTEXT)),
+        env={"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"},
+    ) as server:
+        yield server
+
+
+class User:
+    """Somebody who has a key."""
+
+    def __init__(self, server: Server, key: str):
+        self.server = server
+        self.http = httpx.Client(
+            base_url=server.url, timeout=60.0, headers={"Authorization": f"Bearer {key}"}
+        )
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        headers = {"Content-Type": "application/json"}
+        return self.http.post(path, content=json.dumps(body), headers=headers)
+
+
+@pytest.fixture
+def alice(server: Server) -> User:
+    return User(server, ALICE)
+
+
+@pytest.fixture
+def mallory(server: Server) -> User:
+    return User(server, MALLORY)
+
+
+GREEDY = {"temperature": 0, "max_new_tokens": 8}
+
+
+def answer(user: User) -> str:
+    body = {"text": "The quick brown fox", "sampling_params": GREEDY}
+    response = user.post("/generate", body)
+    assert response.status_code == 200, response.text
+    return str(response.json()["text"])
+
+
+@pytest.fixture(scope="module")
+def expected(server: Server) -> str:
+    return answer(User(server, ALICE))
+
+
+@pytest.fixture(autouse=True)
+def unharmed(server: Server, expected: str) -> Iterator[None]:
+    before = {process.pid for process in server.running.processes()}
+    yield
+    assert answer(User(server, ALICE)) == expected
+    assert {process.pid for process in server.running.processes()} >= before
+
+
+def generate(**fields: Any) -> tuple[str, dict[str, Any]]:
+    return "/generate", {"text": "Hello", "sampling_params": {"max_new_tokens": 2}, **fields}
+
+
+def ids(*tokens: Any) -> tuple[str, dict[str, Any]]:
+    return "/generate", {"input_ids": list(tokens), "sampling_params": {"max_new_tokens": 2}}
+
+
+def sampling(**params: Any) -> tuple[str, dict[str, Any]]:
+    return "/generate", {"text": "Hello", "sampling_params": {"max_new_tokens": 2, **params}}
+
+
+def completion(**fields: Any) -> tuple[str, dict[str, Any]]:
+    return "/v1/completions", {"model": "m", "prompt": "Hello", "max_tokens": 2, **fields}
+
+
+def chat(**fields: Any) -> tuple[str, dict[str, Any]]:
+    messages = [{"role": "user", "content": "Hello"}]
+    return "/v1/chat/completions", {"model": "m", "messages": messages, "max_tokens": 2, **fields}
+
+
+INF = float("inf")
+FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "input_ids": ids(10**9),
+    "input_ids -1": ids(-1),
+    "input_ids 2**40": ids(2**40),
+    "input_ids 2**70": ids(2**70),
+    "prompt empty": ids([]),
+    "input_ids text": ids("a"),
+    "input_ids mixed": ids(1, [2]),
+    "top_logprobs_num": generate(return_logprob=True, top_logprobs_num=10**9),
+    "top_logprobs_num 2**70": generate(return_logprob=True, top_logprobs_num=2**70),
+    "top_logprobs_num list": generate(return_logprob=True, top_logprobs_num=[1, 2]),
+    "logprob_start_len": generate(return_logprob=True, logprob_start_len=-5),
+    "token_ids_logprob": generate(return_logprob=True, token_ids_logprob=[10**9]),
+    "logit_bias string": sampling(logit_bias={"1": "x"}),
+    "logit_bias list": sampling(logit_bias=[1]),
+    "logit_bias inf": sampling(logit_bias={"1": INF}),
+    "logit_bias key": sampling(logit_bias={"x": 1}),
+    "max_new_tokens": sampling(max_new_tokens=1.5),
+    "max_new_tokens 2**70": sampling(max_new_tokens=2**70),
+    "temperature": sampling(temperature="hot"),
+    "temperature NaN": sampling(temperature=float("nan")),
+    "repetition_penalty": sampling(repetition_penalty=1e-300),
+    "stop_token_ids": sampling(min_new_tokens=1, stop_token_ids=[10**12]),
+    "stop": sampling(stop=[1]),
+    "n 8.0": sampling(n=8.0),
+    "n string": sampling(n="8"),
+    "n 0": sampling(n=0),
+    "n huge": sampling(n=10**9),
+    "sampling_params list": generate(sampling_params=[{"n": 1}]),
+    "sampling_params lists": generate(text=["a"], sampling_params=[[1]]),
+    "sampling_params unknown": sampling(nonsense=1),
+    "http_worker_ipc": generate(http_worker_ipc="ipc:///tmp/x"),
+    "lora_id": generate(lora_id="x"),
+    "custom_labels": generate(custom_labels={"x": "y"}),
+    "bootstrap_room": generate(bootstrap_room=1),
+    "session_params": generate(session_params={"id": 5}),
+    "session_params offset": generate(session_params={"id": "s", "offset": -1}),
+    "rid": generate(rid="x" * 5000),
+    "custom_logit_processor": generate(custom_logit_processor="x"),
+    "return_hidden_states": generate(return_hidden_states=True),
+    "prompt -1": completion(prompt=[-1]),
+    "prompt 2**70": completion(prompt=[2**70]),
+    "logprobs": completion(logprobs=10**6),
+    "chat logprobs": chat(logprobs=True, top_logprobs=10**9),
+    "chat stop_token_ids": chat(min_tokens=1, stop_token_ids=[10**12]),
+    "chat n": chat(n=8.5),
+    "query": ("/v1/score", {"model": "m", "query": [-1], "items": [[1]], "label_token_ids": [1]}),
+    "label_token_ids": (
+        "/v1/score",
+        {"model": "m", "query": [1], "items": [[1]], "label_token_ids": [2**40]},
+    ),
+    "instances": ("/vertex_generate", {"instances": [{"text": "x"}], "parameters": {"what": 1}}),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_refused(mallory: User, name: str, stream: bool) -> None:
+    path, body = FAULTS[name]
+    response = mallory.post(path, {**body, "stream": stream} if stream else body)
+    assert response.status_code in (400, 403), response.text
+    assert "site-packages" not in response.text
+    assert 'File "' not in response.text
+
+
+@pytest.fixture
+def limited(server: Server) -> User:
+    return User(server, LIMITED)
+
+
+LONG = {"max_new_tokens": 2_000, "ignore_eos": True}
+# Forty prompts or answers at once, as a body would hide them.
+MANY = {
+    "prompt beside text": completion(prompt=["x"] * 40, text=["x"]),
+    "input_ids beside prompt": ("/generate", {"input_ids": [[1]] * 40, "prompt": ["x"]}),
+    "n inside": ("/generate", {"text": "x", "n": 1, "sampling_params": {"n": 40}}),
+    "n beside": completion(n=40, sampling_params={"n": 1}),
+    "n as text": completion(n="40"),
+    "n as a number with a point": completion(n=40.0),
+    "params as a list": ("/generate", {"text": ["x"], "sampling_params": [{"n": 40}]}),
+    "instances": ("/vertex_generate", {"instances": [{"text": "x"}] * 40}),
+    "items": (
+        "/v1/score",
+        {"model": "m", "query": "x", "items": ["x"] * 40, "label_token_ids": [1]},
+    ),
+    "tokens of a chat": chat(n=40),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_no_body_hides_how_much_it_asks_for(limited: User, name: str) -> None:
+    path, body = MANY[name]
+    response = limited.post(path, body)
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == "max_running"
+    assert "40 prompts at once" in response.text
+
+
+def test_a_limit_is_a_429_where_a_stream_was_asked_for(limited: User) -> None:
+    path, body = generate(text=["x"] * RUNNING, sampling_params=LONG)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(limited.post, path, body)
+        time.sleep(0.3)
+        refused = User(limited.server, LIMITED).post(path, {**body, "stream": True})
+        assert refused.status_code == 429, refused.text
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert running.result().status_code == 200
+    assert limited.post(path, {**body, "sampling_params": GREEDY}).status_code == 200
+
+
+def hang_up(user: User, path: str, body: dict[str, Any], seconds: float) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        user.http.post(path, json=body, timeout=seconds)
+
+
+def test_a_request_id_is_its_users_own(server: Server, alice: User, mallory: User) -> None:
+    """Sixteen ids that all others begin with, and whose client is gone."""
+    path, body = generate(
+        text="count", sampling_params={"max_new_tokens": 2_000, "ignore_eos": True}
+    )
+    with ThreadPoolExecutor(20) as pool:
+        hers = pool.submit(alice.post, path, body)
+        named = pool.submit(User(server, ALICE).post, path, {**body, "rid": "mine"})
+        time.sleep(0.2)
+        gone = [
+            pool.submit(hang_up, User(server, MALLORY), path, {**body, "rid": rid}, 1.0)
+            for rid in [*"0123456789abcdef", "min"]
+        ]
+        same = mallory.post(path, {**body, "rid": "mine", "sampling_params": GREEDY})
+        for one in gone:
+            one.result()
+        for answered in (hers.result(), named.result()):
+            assert answered.json()["meta_info"]["finish_reason"]["type"] == "length"
+    assert same.status_code == 200
+    assert same.json()["meta_info"]["id"] == "mine" == named.result().json()["meta_info"]["id"]
+
+
+def test_ids_are_the_clients_in_batches_and_streams(mallory: User) -> None:
+    path, body = generate(text=["a", "b"], rid=["one", "two:!% é"])
+    answers = mallory.post(path, body).json()
+    assert [one["meta_info"]["id"] for one in answers] == ["one", "two:!% é"]
+    stream = mallory.post(path, {**body, "stream": True}).text
+    parts = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
+    assert {(one["index"], one["meta_info"]["id"]) for one in parts} == {
+        (0, "one"),
+        (1, "two:!% é"),
+    }
+    several = mallory.post(path, {**body, "sampling_params": {"n": 2, "max_new_tokens": 1}}).json()
+    assert all(one["meta_info"]["id"].startswith(("one_", "two:!% é_")) for one in several)
+
+
+def test_only_its_user_cancels_a_response(alice: User, mallory: User) -> None:
+    fields = {"model": "m", "input": "Hello", "background": True, "store": True}
+    hers = alice.post("/v1/responses", {**fields, "max_output_tokens": 300}).json()
+    mallory.post("/v1/responses", {**fields, "request_id": "resp_", "max_output_tokens": 300})
+    mallory.http.post("/v1/responses/resp_/cancel")
+    mallory.http.post(f"/v1/responses/{hers['id']}/cancel")
+    until(lambda: alice.http.get(f"/v1/responses/{hers['id']}").json()["status"] != "queued")
+    status = alice.http.get(f"/v1/responses/{hers['id']}").json()["status"]
+    assert status in ("completed", "in_progress", "incomplete")
+
+
+def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_who_hangs_up_has_paid(server: Server) -> None:
+    metered = User(server, "sk-metered")
+    path, body = generate(text="word " * 180, sampling_params={"max_new_tokens": 2_000})
+    for _ in range(PER_MINUTE // 500):
+        with metered.http.stream("POST", path, json={**body, "stream": True}) as response:
+            if response.status_code == 429:
+                break
+            next(response.iter_lines())
+    refused = metered.post(path, body)
+    assert refused.status_code == 429, refused.text
+    assert refused.json()["error"]["param"] == "tokens_per_minute"
+
+
+def test_a_prompt_that_cannot_fit_is_not_tokenized(mallory: User) -> None:
+    began = time.monotonic()
+    response = mallory.post(*generate(text="a b " * 7_000_000))
+    assert response.status_code == 400, response.text[:200]
+    assert time.monotonic() - began < 3.0
+
+
+def test_others_do_not_wait_for_a_long_prompt(alice: User, mallory: User) -> None:
+    longest = 0.0
+    done = threading.Event()
+
+    def look() -> None:
+        nonlocal longest
+        while not done.is_set():
+            asked = time.monotonic()
+            alice.http.get("/v1/models")
+            longest = max(longest, time.monotonic() - asked)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    began = time.monotonic()
+    response = mallory.post(*generate(text="lorem ipsum " * 120_000))
+    took = time.monotonic() - began
+    done.set()
+    looking.join()
+    assert response.status_code == 400, response.text
+    assert "tokens) is longer than" in response.text  # they were counted
+    assert longest < took / 2
+
+
+@pytest.mark.parametrize("nested", ["[" * 200 + "]" * 200, '{"a":' * 100 + "1" + "}" * 100])
+def test_a_body_is_not_nested_deeply(mallory: User, nested: str) -> None:
+    body = '{"text": "x", "session_params": ' + nested + "}"
+    response = mallory.http.post(
+        "/generate", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "body"
+
+
+def test_a_body_is_not_read_before_its_key(server: Server) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(4096):
+            yield b"x" * 65_536
+            sent.append(65_536)
+
+    sent: list[int] = []
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer sk-nobody"}
+    try:
+        response = httpx.post(f"{server.url}/generate", content=endless(), headers=headers)
+        assert response.status_code == 401
+    except httpx.HTTPError:
+        pass  # the server closed the connection while we were still sending
+    assert sum(sent) < 32 << 20
+
+
+def test_a_body_is_no_larger_than_allowed(mallory: User) -> None:
+    response = mallory.post(*generate(text="x" * (33 << 20)))
+    assert response.status_code == 413
+    assert response.json()["error"]["param"] == "body"
