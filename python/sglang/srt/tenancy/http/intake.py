@@ -17,6 +17,7 @@ import msgspec
 
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.tenancy.errors import RequestError, bad_field
+from sglang.srt.tenancy.http import off_loop
 from sglang.srt.tenancy.http.held_response import current_response
 from sglang.srt.tenancy.http.log import logger, where
 from sglang.srt.tenancy.http.rate_limiter import BYTES_PER_TOKEN, Permit, RateLimiter
@@ -42,8 +43,6 @@ _STUMBLES = (
     NotImplementedError,
     msgspec.MsgspecError,
 )
-# Characters of a text that is tokenized beside the event loop: about 30 ms of one core.
-_LONG_TEXT = 65_536
 _LOOK_FOR_CLIENT = 0.25  # seconds between two looks whether a client that waits is still there
 
 
@@ -58,8 +57,6 @@ class Intake:
         self.labels = self.options.tokenizer_metrics_allowed_custom_labels or ()
         self.longest_token = _longest_token(manager.tokenizer)
         self.calls: dict[str, EngineCall] = {}
-        # Long texts are tokenized one after the other, however many users send some.
-        self.long_texts = asyncio.Lock()
 
     async def take(self, obj: EngineRequest, request: Any) -> EngineCall | None:
         """Check a request and let it in, when its user's limits have room. None: the server's own.
@@ -178,6 +175,7 @@ def install(manager: TokenizerManager, limiter: RateLimiter) -> None:
         target = f"{_MANAGER}.{method}"
         if target not in HookRegistry._hooks:
             HookRegistry.register(target, hook, kind, source=source)
+    off_loop.install()
     HookRegistry.apply_hooks()
 
 
@@ -250,13 +248,9 @@ async def _tokenize(
     **kwargs: Any,
 ) -> Any:
     """Tokenize; long texts in a thread, or all other users would wait for them."""
-    coroutine = original(manager, texts, *args, **kwargs)
-    length = sum(map(len, [texts] if isinstance(texts, str) else texts))
-    if length < _LONG_TEXT or manager.async_dynamic_batch_tokenizer is not None:
-        return await coroutine
-    assert _intake is not None
-    async with _intake.long_texts:
-        return await asyncio.to_thread(asyncio.run, coroutine)
+    batched = manager.async_dynamic_batch_tokenizer is not None  # that one does wait
+    size = 0 if batched else sum(map(len, [texts] if isinstance(texts, str) else texts))
+    return await off_loop.finish_off_loop(original(manager, texts, *args, **kwargs), size)
 
 
 def _check_one(manager: TokenizerManager, obj: EngineRequest, tokens: Sequence[int] | None) -> None:

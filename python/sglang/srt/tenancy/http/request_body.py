@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive
 
     from sglang.srt.tenancy.flags import TenantOptions
+
+
+# Bytes of the JSON body of the request that this runs for.
+body_size: contextvars.ContextVar[int] = contextvars.ContextVar("body_size", default=0)
 
 
 class ClientGone(Exception):
@@ -59,6 +64,7 @@ async def read_body(
         raise RequestError(
             408, "body", f"body: not complete after {bounds.seconds:g} s; send it faster"
         ) from None
+    body_size.set(len(raw))
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
