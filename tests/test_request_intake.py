@@ -7,8 +7,10 @@ before, and no process of the server is another one.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +23,7 @@ from support.server import Server
 pytestmark = pytest.mark.server
 
 ALICE, MALLORY, LIMITED, ADMIN = "sk-alice", "sk-mallory", "sk-limited", "sk-admin"
-RUNNING, PER_MINUTE = 2, 2_000
+RUNNING, PER_MINUTE, CONNECTIONS = 2, 2_000, 40
 CONTEXT = 400_000  # tokens: more than the pool holds, so that long prompts are tokenized
 CONFIG = f"""
 [users.alice]
@@ -46,7 +48,8 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         tiny_model,
         *("--enable-tenant-cache", "--enable-hierarchical-cache", "--enable-cache-report"),
         *("--tenant-config", str(config), "--admin-api-key", ADMIN, "--enable-metrics"),
-        *("--context-length", str(CONTEXT)),
+        *("--context-length", str(CONTEXT), "--tenant-max-connections", str(CONNECTIONS)),
+        *("--tenant-body-timeout", "3"),
         env={"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"},
     ) as server:
         yield server
@@ -383,3 +386,30 @@ def test_a_body_is_no_larger_than_allowed(mallory: User) -> None:
     response = mallory.post(*generate(text="x" * (33 << 20)))
     assert response.status_code == 413
     assert response.json()["error"]["param"] == "body"
+
+
+def half_a_body(server: Server, key: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.running.port), timeout=30)
+    head = f"POST /generate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    connection.sendall(head.encode())
+    return connection
+
+
+def status_of(connection: socket.socket) -> int:
+    with connection:
+        return int(connection.recv(4096).split()[1])
+
+
+def test_half_bodies_end_and_are_counted(server: Server, mallory: User) -> None:
+    halves = [half_a_body(server, MALLORY) for _ in range(CONNECTIONS + 5)]
+    statuses = Counter(status_of(half) for half in halves)
+    assert statuses == {408: CONNECTIONS, 429: 5}
+    assert mallory.post(*generate()).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["sk-nobody", ""])
+def test_nobody_holds_a_connection_without_a_key(server: Server, key: str) -> None:
+    began = time.monotonic()
+    assert status_of(half_a_body(server, key)) == 401
+    assert time.monotonic() - began < 2.0

@@ -194,6 +194,14 @@ class TenantOptions(_OfOneProcess):
         Arg(help="Seconds after which a body must have come completely; then 408."),
         NS("serving"),
     ] = 60.0
+    tenant_max_connections: A[
+        int,
+        Arg(
+            help="Requests that one caller may have open in one HTTP process: a user whom key or "
+            "header names, or an address. One more is a 429 before its body is read."
+        ),
+        NS("serving"),
+    ] = 1000
     tenant_max_json_depth: A[
         int, Arg(help="How deep lists and objects of a body may be in each other."), NS("serving")
     ] = 64

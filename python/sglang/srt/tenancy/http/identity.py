@@ -71,10 +71,11 @@ class Resolver:
         self.anonymous = anonymous
         self._admin_api_key = admin_api_key
 
-    def check_key(self, headers: Headers) -> None:
-        """Refuse a caller whom the headers alone do not let in. Raises IdentityError 400, 401."""
-        if not from_the_server_itself(headers) and not self.is_admin(headers):
-            self._vouched(headers, {})
+    def check_key(self, headers: Headers) -> str | None:
+        """Return whom key or header name. Raises IdentityError 400, 401 where neither lets in."""
+        if from_the_server_itself(headers) or self.is_admin(headers):
+            return None
+        return self._vouched(headers, {})
 
     def resolve(self, headers: Headers, body: Body) -> RequestIdentity:
         """Raises IdentityError: 400 malformed, 401 unknown caller, 403 somebody else's name."""

@@ -5,12 +5,14 @@ One ASGI middleware, innermost, so that it sees bodies already decompressed.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
 from sglang.srt.tenancy.errors import RequestError
+from sglang.srt.tenancy.http.connections import OpenRequests
 from sglang.srt.tenancy.http.held_response import HeldResponse
 from sglang.srt.tenancy.http.identity import (
     BODY_FIELDS,
@@ -52,6 +54,7 @@ class TenantMiddleware:
     limiter: RateLimiter | None = None
     admin_api_key: str | None = None
     body_bounds = BodyBounds()
+    open_requests = OpenRequests(most=1000)
 
     def __init__(self, app: ASGIApp, routes: FastAPI):
         self.app = app
@@ -61,14 +64,18 @@ class TenantMiddleware:
         if self.resolver is None or scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        try:
-            body, receive = await self._admit(scope, receive, self.resolver)
-            self._refuse_early(body)
-        except RequestError as error:
-            await refuse(error, scope, receive, send, unread=True)
-            return
-        except ClientGone:
-            return
+        with contextlib.ExitStack() as stack:
+            try:
+                body, receive = await self._admit(scope, receive, self.resolver, stack)
+                self._refuse_early(body)
+            except RequestError as error:
+                await refuse(error, scope, receive, send, unread=True)
+            except ClientGone:
+                pass
+            else:
+                await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" or current_identity() is None:
             await self.app(scope, receive, send)
             return
@@ -89,9 +96,12 @@ class TenantMiddleware:
             self.limiter.refuse_if_full(identity.user_ids)
 
     async def _admit(
-        self, scope: Scope, receive: Receive, resolver: Resolver
+        self, scope: Scope, receive: Receive, resolver: Resolver, until_end: contextlib.ExitStack
     ) -> tuple[dict[str, Any], Receive]:
-        """Return the body, as far as it was read, and a receive that gives it again."""
+        """Return the body, as far as it was read, and a receive that gives it again.
+
+        ``until_end``: is left when the request has been answered.
+        """
         if scope["path"].startswith(_OPEN_PATHS) or scope.get("method") == "OPTIONS":
             return {}, receive
         headers = scope["headers"]
@@ -102,7 +112,9 @@ class TenantMiddleware:
                 self._require_admin(scope)
             return {}, receive
         # Who sends a key that is not known, or none where one is needed, is read no further.
-        resolver.check_key(headers)
+        caller = resolver.check_key(headers) or (scope.get("client") or ["?"])[0]
+        if not from_the_server_itself(headers):
+            until_end.enter_context(self.open_requests.counted(caller))
         # Without a body (GET /v1/responses/ID) the query makes the claim.
         body = _take_claims(scope)
         if scope.get("method") in ("POST", "PUT"):

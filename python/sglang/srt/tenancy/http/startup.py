@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sglang.srt.tenancy.config import TenantConfig
+from sglang.srt.tenancy.http.connections import OpenRequests
 from sglang.srt.tenancy.http.identity import Resolver, headers_of_the_server_itself
 from sglang.srt.tenancy.http.log import logger
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
@@ -49,6 +50,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     TenantMiddleware.limiter = limiter
     TenantMiddleware.admin_api_key = admin_api_key
     TenantMiddleware.body_bounds = BodyBounds.of(options)
+    TenantMiddleware.open_requests = OpenRequests(options.tenant_max_connections)
     # Imported here: with the feature off, the server has no endpoint more than upstream.
     from sglang.srt.entrypoints.http_server import get_global_state
     from sglang.srt.tenancy.control.client import control_client_of
