@@ -12,6 +12,7 @@ from sglang.srt.tenancy.http.identity import (
     AnonymousPolicy,
     RequestIdentity,
     Resolver,
+    from_the_server_itself,
     headers_of_the_server_itself,
 )
 from sglang.srt.tenancy.user_id import GATEWAY, IdentityError, check_user_id, digest
@@ -146,3 +147,9 @@ def test_more_sharing_cannot_be_asked_for(scope: Any) -> None:
 def test_digests_hide_and_tell_apart() -> None:
     assert digest("alice") == digest("alice") != digest("bob")
     assert "alice" not in digest("alice")
+
+
+def test_an_empty_process_key_makes_nobody_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SGLANG_TENANT_PROCESS_KEY", "")
+    assert not from_the_server_itself([])
+    assert not from_the_server_itself([(b"x-tenant-process-key", b"")])

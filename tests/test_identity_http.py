@@ -73,7 +73,7 @@ def server(tiny_model: Path, cast: Cast, config_file: Path) -> Iterator[Server]:
         tiny_model,
         *("--enable-tenant-cache", "--tenant-mode", "isolated", "--enable-cache-report"),
         *("--tenant-config", str(config_file), "--tenant-header", HEADER),
-        *("--tenant-anonymous", "reject", "--admin-api-key", cast.admin_key),
+        *("--tenant-anonymous", "reject", "--admin-api-key", cast.admin_key, "--enable-metrics"),
     ) as server:
         yield server
 
@@ -91,6 +91,12 @@ def bob(server: Server, cast: Cast) -> Asker:
 @pytest.fixture
 def gateway(server: Server, cast: Cast) -> Asker:
     return Asker(server, cast.gateway_key)
+
+
+@pytest.fixture
+def operator(server: Server, cast: Cast) -> Asker:
+    """Who holds the admin key names users in the body."""
+    return Asker(server, cast.admin_key)
 
 
 def speaking_for(gateway: Asker, user: str) -> Asker:
@@ -158,15 +164,15 @@ def test_the_gateway_names_users(gateway: Asker, alice: Asker, cast: Cast) -> No
     assert alice.ask("chat", prompt).hit, "the gateway spoke for her"
 
 
-def test_the_header_wins_over_the_body(gateway: Asker) -> None:
+def test_the_header_wins_over_the_body(gateway: Asker, operator: Asker) -> None:
     prompt, dora, eve = fresh_prompt(), fresh_user(), fresh_user()
     speaking_for(gateway, dora).ask("generate", prompt, user_id=eve)
-    assert gateway.ask("generate", prompt, user_id=eve).cached == 0
-    assert gateway.ask("generate", prompt, user_id=dora).hit
+    assert operator.ask("generate", prompt, user_id=eve).cached == 0
+    assert operator.ask("generate", prompt, user_id=dora).hit
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat streaming", "responses"])
-def test_body_fields_in_their_order(gateway: Asker, endpoint: str) -> None:
+def test_body_fields_in_their_order(operator: Asker, endpoint: str) -> None:
     one, two, three = fresh_user(), fresh_user(), fresh_user()
     for fields, known_as in (
         ({"user": three, "safety_identifier": two, "user_id": one}, one),
@@ -174,9 +180,9 @@ def test_body_fields_in_their_order(gateway: Asker, endpoint: str) -> None:
         ({"user": three}, three),
     ):
         prompt = fresh_prompt()
-        gateway.ask(endpoint, prompt, **fields)
+        operator.ask(endpoint, prompt, **fields)
         for user in (one, two, three):
-            assert gateway.ask(endpoint, prompt, user_id=user).hit == (user == known_as)
+            assert operator.ask(endpoint, prompt, user_id=user).hit == (user == known_as)
 
 
 BAD_USERS = ["", "a b", "ä", "a\n", "?anonymous", "x" * 129, 5, True, {"a": 1}]
@@ -184,15 +190,15 @@ BAD_USERS = ["", "a b", "ä", "a\n", "?anonymous", "x" * 129, 5, True, {"a": 1}]
 
 @pytest.mark.parametrize("user", BAD_USERS, ids=repr)
 @pytest.mark.parametrize("field", ["user_id", "safety_identifier", "user"])
-def test_a_bad_user_is_refused(gateway: Asker, field: str, user: Any) -> None:
+def test_a_bad_user_is_refused(operator: Asker, field: str, user: Any) -> None:
     for endpoint in ("generate streaming", "chat"):
-        assert_refused(gateway, endpoint, 400, field, **{field: user})
+        assert_refused(operator, endpoint, 400, field, **{field: user})
 
 
-def test_the_longest_user_is_taken(gateway: Asker) -> None:
+def test_the_longest_user_is_taken(operator: Asker) -> None:
     prompt, longest = fresh_prompt(), fresh_user().ljust(128, "x")
-    gateway.ask("generate", prompt, user_id=longest)
-    assert gateway.ask("generate", prompt, user_id=longest).hit
+    operator.ask("generate", prompt, user_id=longest)
+    assert operator.ask("generate", prompt, user_id=longest).hit
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -201,9 +207,9 @@ def test_the_longest_user_is_taken(gateway: Asker) -> None:
     [("user_id", ["a", 5]), ("user_id", ["a", "b"]), ("user_id", []), ("user", ["a"])],
 )
 def test_a_bad_list_of_users_is_refused(
-    gateway: Asker, endpoint: str, field: str, value: Any
+    operator: Asker, endpoint: str, field: str, value: Any
 ) -> None:
-    assert_refused(gateway, endpoint, 400, field, **{field: value})
+    assert_refused(operator, endpoint, 400, field, **{field: value})
 
 
 @pytest.mark.parametrize("scope", ["public", "", 1, ["none"]])
@@ -247,9 +253,9 @@ def test_anonymous_is_refused(gateway: Asker, endpoint: str) -> None:
     assert_refused(gateway, endpoint, 401, "user_id")
 
 
-def test_anonymous_in_a_list_is_refused(gateway: Asker) -> None:
+def test_anonymous_in_a_list_is_refused(operator: Asker) -> None:
     body = {"text": ["x", "y"], "user_id": [fresh_user(), None]}
-    assert_error(gateway.post("/generate", body), 401, "user_id")
+    assert_error(operator.post("/generate", body), 401, "user_id")
 
 
 OPERATORS = [
@@ -312,6 +318,9 @@ def test_reload(server: Server, alice: Asker, cast: Cast, config_file: Path) -> 
     reload(server, config_file, "[users", "Tenant config not reloaded, the old one stays")
     newcomer.ask("chat", "x")
     alice.ask("chat", "x")
+    # A file that is being written: nobody comes in without a key.
+    reload(server, config_file, "", "Tenant config not reloaded, the old one stays")
+    assert_refused(Asker(server), "chat", 401, "Authorization")
     reload(server, config_file, cast.config(), "Tenant config reloaded: 3 keys.")
     assert_refused(newcomer, "chat", 401, "Authorization")
     alice.ask("chat", "x")
@@ -331,3 +340,68 @@ def test_the_log_names_nobody(alice: Asker, gateway: Asker, cast: Cast) -> None:
     keys = [cast.alice_key, cast.bob_key, cast.gateway_key, cast.admin_key, stranger]
     for secret in (prompt, dora, cast.alice, cast.bob, *keys):
         assert secret not in log
+
+
+def get(server: Server, path: str, *keys: str, method: str = "GET") -> httpx.Response:
+    """Ask with these bytes as a key, or with none."""
+    headers = [(b"Authorization", b"Bearer " + key.encode()) for key in keys]
+    return httpx.request(method, server.url + path, headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/loads", "/get_load", "/is_scaling_elastic_ep", "/server_info", "/tenant/stats"]
+)
+def test_what_others_do_is_told_to_operators(server: Server, cast: Cast, path: str) -> None:
+    assert get(server, path).status_code == 401
+    assert get(server, path, cast.alice_key).status_code == 401
+    assert get(server, path, "sk-\u00e9\u4e16").status_code == 401
+    assert get(server, path, cast.admin_key).status_code not in (401, 403)
+
+
+def test_a_key_beyond_ascii_is_not_known(server: Server) -> None:
+    assert get(server, "/v1/models", "sk-\u00e9\u4e16").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/metrics/anything", "/health/anything", "/healthy"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_nothing_behind_an_open_path_is_open(server: Server, path: str, method: str) -> None:
+    assert get(server, path, method=method).status_code == 401
+
+
+def test_health_checks_share_an_answer(server: Server) -> None:
+    """Each computes a token, and anybody may ask."""
+    began = server.log.count("GET /health_generate")
+    with httpx.Client(base_url=server.url, timeout=60) as asking:
+        statuses = [asking.get("/health_generate").status_code for _ in range(20)]
+    assert statuses == [200] * 20
+    assert server.log.count("GET /health_generate") == began + 20
+
+
+def test_metrics_name_only_paths_that_there_are(server: Server, cast: Cast) -> None:
+    user = fresh_user("carol")
+    size = len(get(server, "/metrics").content)
+    for number in range(200):
+        get(server, f"/invented/{number}")
+    get(server, f"/tenant/users/{user}/cache/", cast.admin_key, method="DELETE")
+    metrics = get(server, "/metrics").text
+    assert "/invented" not in metrics
+    assert user not in metrics
+    assert 'endpoint="other"' in metrics
+    assert len(metrics) < size + 20_000
+
+
+def test_a_gateway_without_the_header_speaks_for_nobody(gateway: Asker, cast: Cast) -> None:
+    assert_refused(gateway, "chat", 403, "user_id", user_id=cast.alice)
+
+
+@pytest.mark.parametrize("users", [[], ["ALICE", "ALICE"], [["ALICE"]]])
+def test_a_list_of_users_fits_the_prompts(alice: Asker, cast: Cast, users: list[Any]) -> None:
+    text = str(users).replace("ALICE", cast.alice)
+    body = f'{{"text": "x", "user_id": {text}}}'.replace("'", '"')
+    response = http.post(
+        f"{alice.server.url}/generate",
+        content=body,
+        headers={"Authorization": f"Bearer {alice.key}", "Content-Type": "application/json"},
+    )
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == "user_id"

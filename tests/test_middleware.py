@@ -162,7 +162,8 @@ def test_operators_endpoints_need_the_admin_key_where_users_hold_keys(
     config = TenantConfig({"0" * 64: "alice"}, require_key=True)
     monkeypatch.setattr(TenantMiddleware, "resolver", Resolver(config, None, "isolate"))
     assert status() == 403  # no admin key exists
-    monkeypatch.setattr(TenantMiddleware, "admin_api_key", "sk-admin")
+    known = Resolver(config, None, "isolate", admin_api_key="sk-admin")
+    monkeypatch.setattr(TenantMiddleware, "resolver", known)
     assert status() == status(Authorization="Bearer sk-x") == 401
     assert status(Authorization="Bearer sk-admin") == 200
 

@@ -36,9 +36,18 @@ class Reloader:
         async with self._one_at_a_time:
             try:
                 config = TenantConfig.load(self._path)
+                self._keep_out(config)
                 await self._publish(config)
             except ConfigError as error:
                 logger.error("Tenant config not reloaded, the old one stays: %s", error)
             else:
                 self._resolver.config = config
                 logger.info("Tenant config reloaded: %d keys.", len(config.holders))
+
+    def _keep_out(self, config: TenantConfig) -> None:
+        """Refuse a config by which nobody would need a key any more: a half-written file is one."""
+        if self._resolver.config.has_keys and not config.has_keys:
+            raise ConfigError(
+                f"--tenant-config {self._path}: it lists no key, and would let everybody in; to do "
+                "that, restart the server"
+            )

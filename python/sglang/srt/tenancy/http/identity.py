@@ -49,8 +49,8 @@ class RequestIdentity:
     @property
     def owner(self) -> str:
         """Return to whom state outside the tree (sessions, stored responses) belongs to."""
-        users = _each(self.user_ids)
-        return users[0] or SHARED_ANONYMOUS if len(users) == 1 else SHARED_ANONYMOUS
+        users = set(_each(self.user_ids))
+        return users.pop() or SHARED_ANONYMOUS if len(users) == 1 else SHARED_ANONYMOUS
 
 
 class Resolver:
@@ -69,13 +69,11 @@ class Resolver:
         self.config = config
         self.header = header
         self.anonymous = anonymous
-        self._admin_api_key = admin_api_key
+        self.admin_api_key = admin_api_key
 
     def check_key(self, headers: Headers) -> str | None:
         """Return whom key or header name. Raises IdentityError 400, 401 where neither lets in."""
-        if from_the_server_itself(headers) or self.is_admin(headers):
-            return None
-        return self._vouched(headers, {})
+        return None if from_the_server_itself(headers) else self._vouched(headers, {})[1]
 
     def resolve(self, headers: Headers, body: Body) -> RequestIdentity:
         """Raises IdentityError: 400 malformed, 401 unknown caller, 403 somebody else's name."""
@@ -83,8 +81,8 @@ class Resolver:
         if from_the_server_itself(headers):
             return RequestIdentity(_claimed(body), scope, is_the_server_itself=True)
         operator = self.is_admin(headers)
-        vouched = self._named_in_header(headers) if operator else self._vouched(headers, body)
-        users = vouched or _claimed(body)
+        settled, user = self._vouched(headers, body)
+        users = _for_each_claimed(user, body) if settled else _claimed(body)
         if self.anonymous == "reject" and None in _each(users):
             raise IdentityError(
                 401, "user_id", "user_id: missing, and this server takes no anonymous requests"
@@ -94,21 +92,24 @@ class Resolver:
     def is_admin(self, headers: Headers) -> bool:
         """Tell whether the request carries the operators' key."""
         key = bearer(headers)
-        if key is None or not self._admin_api_key:
+        if key is None or not self.admin_api_key:
             return False
-        return secrets.compare_digest(key.encode(), self._admin_api_key.encode())
+        return secrets.compare_digest(key.encode(), self.admin_api_key.encode())
 
-    def _vouched(self, headers: Headers, body: Body) -> str | None:
-        """Find the user that a key or the gateway's header names; None leaves it to the body."""
+    def _vouched(self, headers: Headers, body: Body) -> tuple[bool, str | None]:
+        """Find the user whom a key or the gateway's header names.
+
+        Whether that settles it, or the body is asked; and the user, None for an anonymous one.
+        """
         config = self.config
         key = bearer(headers)
         named = self._named_in_header(headers)
-        if not config.has_keys:
-            return named
+        if not config.has_keys or self.is_admin(headers):
+            return named is not None, named
         if key is not None:
-            return self._holder(key, named, body)
+            return True, self._holder(key, named, body)
         if named is not None and not config.has_gateway:
-            return named
+            return True, named
         if config.require_key:
             raise IdentityError(
                 401, "Authorization", "Authorization: missing; send 'Bearer <API key>'"
@@ -116,13 +117,17 @@ class Resolver:
         for claim in _each(_claimed(body)):
             if claim is not None and config.user_has_key(claim):
                 raise IdentityError(401, "user_id", f"user_id: {claim!r} needs that user's API key")
-        return None
+        return False, None
 
     def _holder(self, key: str, named: str | None, body: Body) -> str | None:
         holder = self.config.holder_of(key)
         if holder is None:
             raise IdentityError(401, "Authorization", "Authorization: this API key is not known")
         if holder == GATEWAY:
+            if named is None and body.get("user_id") is not None:
+                raise IdentityError(
+                    403, "user_id", f"user_id: a gateway names its users in {self.header}"
+                )
             return named
         # `user` and `safety_identifier` tag the caller's own end users: they claim nothing.
         claims = [("user_id", claim) for claim in _each(_user_ids(body.get("user_id")))]
@@ -147,7 +152,7 @@ class Resolver:
 def from_the_server_itself(headers: Headers) -> bool:
     """Tell whether a process of this server sent the request: warm-up and self-test."""
     key = next(_values(headers, _PROCESS_KEY_HEADER), "")
-    return secrets.compare_digest(key.encode(), process_key().encode())
+    return bool(key) and secrets.compare_digest(key.encode(), process_key().encode())
 
 
 def headers_of_the_server_itself() -> dict[str, str]:
@@ -174,8 +179,17 @@ def _each(users: UserIds) -> tuple[str | None, ...]:
 
 def _user_ids(value: Any) -> UserIds:
     if isinstance(value, list):
+        if not value:
+            raise IdentityError(400, "user_id", "user_id: an empty list; give one user")
         return tuple(None if v is None else check_user_id(v, "user_id") for v in value)
     return None if value is None else check_user_id(value, "user_id")
+
+
+def _for_each_claimed(user: str | None, body: Body) -> UserIds:
+    """Return the user; as often as the body lists some, so that a list of no length fits."""
+    claimed = body.get("user_id")
+    users = _user_ids(claimed) if isinstance(claimed, list) else None
+    return (user,) * len(users) if users else user
 
 
 def _claimed(body: Body) -> UserIds:

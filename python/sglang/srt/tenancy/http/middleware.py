@@ -12,12 +12,13 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from sglang.srt.tenancy.errors import RequestError
+from sglang.srt.tenancy.http import health
 from sglang.srt.tenancy.http.connections import OpenRequests
+from sglang.srt.tenancy.http.health import HealthChecks
 from sglang.srt.tenancy.http.held_response import HeldResponse
 from sglang.srt.tenancy.http.identity import (
     BODY_FIELDS,
     Resolver,
-    bearer,
     from_the_server_itself,
 )
 from sglang.srt.tenancy.http.rate_limiter import RateLimiter
@@ -28,7 +29,6 @@ from sglang.srt.tenancy.user_id import IdentityError
 from sglang.srt.utils.auth import (
     AuthLevel,
     _get_auth_level_from_app_and_scope,
-    decide_request_auth,
 )
 
 if TYPE_CHECKING:
@@ -36,15 +36,24 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Probes and scrapers carry no identity, in upstream neither a key.
-_OPEN_PATHS = ("/health", "/metrics", "/ping")
+_OPEN_PATHS = (*health.PATHS, "/metrics", "/metrics/", "/ping")
+_READING = ("GET", "HEAD")
 
-# Open in upstream to every user, though they tell the admin key, or change what all get.
+# Open in upstream to every user, though they tell the admin key or what others do, or change what
+# all get.
 _OPERATORS_PATHS = (
     "/server_info",
     "/get_server_info",
     "/set_trace_level",
     "/load_lora_adapter_from_tensors",
+    "/v1/loads",
+    "/get_load",
+    "/scale_elastic_ep",
+    "/is_scaling_elastic_ep",
 )
+
+
+_START_WITH_ONE = "start the server with --admin-api-key"
 
 
 class TenantMiddleware:
@@ -52,8 +61,8 @@ class TenantMiddleware:
 
     resolver: Resolver | None = None
     limiter: RateLimiter | None = None
-    admin_api_key: str | None = None
     body_bounds = BodyBounds()
+    health_checks = HealthChecks()
     open_requests = OpenRequests(most=1000)
 
     def __init__(self, app: ASGIApp, routes: FastAPI):
@@ -63,6 +72,9 @@ class TenantMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.resolver is None or scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
+            return
+        if scope.get("method") in _READING and scope["path"] in health.PATHS:
+            await self.health_checks.answer(self.app, scope, receive, send)
             return
         with contextlib.ExitStack() as stack:
             try:
@@ -102,14 +114,15 @@ class TenantMiddleware:
 
         ``until_end``: is left when the request has been answered.
         """
-        if scope["path"].startswith(_OPEN_PATHS) or scope.get("method") == "OPTIONS":
+        reading = scope.get("method") in _READING
+        if (reading and scope["path"] in _OPEN_PATHS) or scope.get("method") == "OPTIONS":
             return {}, receive
         headers = scope["headers"]
         level = self._auth_level(scope)
         if level is not AuthLevel.NORMAL:
             # Where users hold keys, no user may flush, reload or abort for all.
             if level is AuthLevel.ADMIN_FORCE or resolver.config.has_keys:
-                self._require_admin(scope)
+                self._require_admin(scope, resolver)
             return {}, receive
         # Who sends a key that is not known, or none where one is needed, is read no further.
         caller = resolver.check_key(headers) or (scope.get("client") or ["?"])[0]
@@ -129,25 +142,13 @@ class TenantMiddleware:
             return AuthLevel.ADMIN_OPTIONAL
         return _get_auth_level_from_app_and_scope(self.routes, scope)
 
-    def _require_admin(self, scope: Scope) -> None:
-        if from_the_server_itself(scope["headers"]):
+    def _require_admin(self, scope: Scope, resolver: Resolver) -> None:
+        headers = scope["headers"]
+        if from_the_server_itself(headers) or resolver.is_admin(headers):
             return
-        key = bearer(scope["headers"])
-        decision = decide_request_auth(
-            method=scope["method"],
-            path=scope["path"],
-            authorization_header=f"Bearer {key}" if key else None,
-            api_key=None,
-            admin_api_key=self.admin_api_key,
-            auth_level=AuthLevel.ADMIN_FORCE,
-        )
-        if not decision.allowed:
-            hint = "send it" if self.admin_api_key else "start the server with --admin-api-key"
-            raise IdentityError(
-                decision.error_status_code,
-                "Authorization",
-                f"Authorization: {scope['path']} needs the admin API key; {hint}",
-            )
+        status, hint = (401, "send it") if resolver.admin_api_key else (403, _START_WITH_ONE)
+        fault = f"Authorization: {scope['path']} needs the admin API key; {hint}"
+        raise IdentityError(status, "Authorization", fault)
 
 
 def _take_claims(scope: Scope) -> dict[str, Any]:

@@ -48,20 +48,21 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
         lambda user: resolver.config.limits_of(user), getattr(options, "tokenizer_worker_num", 1)
     )
     TenantMiddleware.limiter = limiter
-    TenantMiddleware.admin_api_key = admin_api_key
     TenantMiddleware.body_bounds = BodyBounds.of(options)
     TenantMiddleware.open_requests = OpenRequests(options.tenant_max_connections)
     # Imported here: with the feature off, the server has no endpoint more than upstream.
     from sglang.srt.entrypoints.http_server import get_global_state
     from sglang.srt.tenancy.control.client import control_client_of
     from sglang.srt.tenancy.detect import service as detector
-    from sglang.srt.tenancy.http import intake, ticker
+    from sglang.srt.tenancy.http import foreign_keys, intake, request_paths, ticker
     from sglang.srt.tenancy.http.access_log import hide_users
     from sglang.srt.tenancy.http.admin_api import add_routes
     from sglang.srt.tenancy.http.config_reload import Reloader
     from sglang.srt.tenancy.http.selftest import prove_at_startup, server_stops_on_failure
     from sglang.srt.tenancy.http.user_erasure import forget
 
+    foreign_keys.install()
+    request_paths.install()
     intake.install(get_global_state().tokenizer_manager, limiter)
     hide_users()
     add_routes(app)
