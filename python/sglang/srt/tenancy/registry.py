@@ -16,7 +16,7 @@ from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.control import scheduler_handler
 from sglang.srt.tenancy.flags import BACKEND
 from sglang.srt.tenancy.namespace import adopt
-from sglang.srt.tenancy.schedule import preemption, sessions
+from sglang.srt.tenancy.schedule import faulty_requests, preemption, sessions
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import BasePrefixCache
@@ -76,5 +76,6 @@ if get_radix_cache_factory(BACKEND) is None:
     register_radix_cache_backend(BACKEND, build)
     scheduler_handler.install()
     scheduler_hooks.install()
+    faulty_requests.install()
     preemption.install()
     sessions.install()
