@@ -19,7 +19,7 @@ CONSTRAINTS = -c constraints/$(DEVICE).txt
 SOURCES := $(wildcard *.toml *.json *.py constraints/*.txt) $(shell find build_hooks patches python -type f ! -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo install test test-fast soak soak-users bench-tree bench-detector \
+.PHONY: help serve demo install test test-fast fuzz soak soak-users bench-tree bench-detector \
 	bench-side-channel bench-sharing bench-monitor bench-round bench-eviction bench-fairness lint \
 	update-locks clean
 
@@ -40,6 +40,9 @@ test: $(TESTABLE) ## Run every test
 
 test-fast: $(TESTABLE) ## Run the tests that start no server, build nothing and are not slow
 	$(BIN)/python -m pytest -v -n auto --dist worksteal -m "not (server or build or slow)" tests
+
+fuzz: $(TESTABLE) ## Attack our own server with requests that nobody should send (30 minutes; ARGS=)
+	$(BIN)/python fuzz/campaign.py $(ARGS)
 
 soak: $(TESTABLE) ## Try the tree with SOAK_STEPS random steps, other ones each time
 	cd tests && ../$(BIN)/python -m support.soak $(SOAK_STEPS)

@@ -53,13 +53,13 @@ class HeldResponse:
         self._held.append(message)
         self._size += len(message.get("body", b""))
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if last or self._size > _MOST_HELD:
+        if self._taken or last or self._size > _MOST_HELD:
             await self._begin()
 
     async def release(self) -> None:
         """Send what is held: the engine has taken the request, and answers."""
         self._taken = True
-        if not self._begun and self._refusal is None:
+        if self._held and not self._begun and self._refusal is None:
             await self._begin()
 
     def refuse(self, error: RequestError) -> None:

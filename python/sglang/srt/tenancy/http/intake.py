@@ -168,6 +168,7 @@ def install(manager: TokenizerManager, limiter: RateLimiter) -> None:
         ("_tokenize_texts", _tokenize, HookType.AROUND),
         ("_handle_batch_output", _charge, HookType.BEFORE),
         ("_validate_one_request", _check_one, HookType.BEFORE),
+        ("score_request", _check_score, HookType.BEFORE),
         ("_dispatch_to_scheduler", _check_message, HookType.BEFORE),
     ]
     source = HookSource("tenant intake", None)
@@ -256,6 +257,11 @@ async def _tokenize(
 def _check_one(manager: TokenizerManager, obj: EngineRequest, tokens: Sequence[int] | None) -> None:
     assert _intake is not None
     _intake.check_one(obj, tokens)
+
+
+def _check_score(manager: TokenizerManager, *args: Any, **asked: Any) -> None:
+    if "label_token_ids" in asked and not asked["label_token_ids"]:
+        raise bad_field("label_token_ids", "holds no token to score")
 
 
 def _check_message(manager: TokenizerManager, message: Any) -> None:

@@ -1,0 +1,42 @@
+"""Draw values that a field of a request may be given by somebody who means no good."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+HUGE = (10**9, 2**31, 2**40, 2**63, 2**70, 10**400)
+NUMBERS: tuple[Any, ...] = (
+    *(0, 1, -1, -5, 2, 1.5, 8.0, -0.0, 1e-300, 1e308, 1e-320),
+    *HUGE,
+    *(-number for number in HUGE),
+    *(float("inf"), float("-inf"), float("nan")),
+)
+STRINGS = (
+    *("", " ", "x", "8", "null", "true", "\x00", "\ud800", "￾", "é" * 10, "../../etc/passwd"),
+    *(
+        "file:///etc/passwd",
+        "http://127.0.0.1:1/x",
+        "data:image/png;base64,AAAA",
+        "%s%n",
+        "{{7*7}}",
+    ),
+    *("a" * 5000, "resp_", "HEALTH_CHECK_", "($", "(a{1000}){1000}", '{"$ref": "#"}'),
+)
+MOST_NESTED = 3
+
+
+def draw(random: random.Random, depth: int = 0) -> Any:
+    """Draw a value of any type that JSON has; lists and objects hold more of them."""
+    kind = random.randrange(8 if depth < MOST_NESTED else 5)
+    if kind < 2:
+        return random.choice(NUMBERS)
+    if kind < 4:
+        return random.choice(STRINGS)
+    if kind == 4:
+        return random.choice((None, True, False))
+    inner = [draw(random, depth + 1) for _ in range(random.choice((0, 1, 1, 2, 3)))]
+    if kind < 7:
+        return inner * (500 if inner and random.random() < 0.02 else 1)
+    names = ("type", "text", "url", "id", "role", "content", "1", "-1", "x", "\ud800", "name")
+    return {random.choice(names): value for value in inner}
