@@ -68,7 +68,7 @@ class Target:
         except httpx.TimeoutException:
             return None  # a long answer; whether others have theirs is looked at
         except httpx.HTTPError as error:
-            return f"no answer: {type(error).__name__}"
+            return f"no answer: {error!r}"
         if response.status_code == 500:
             return f"500: {response.text[:200]}"
         told = next((inside for inside in _INSIDE if inside in response.text), None)

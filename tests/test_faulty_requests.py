@@ -70,6 +70,28 @@ def test_a_session_forgets_it(server: Server) -> None:
     assert statuses == [400, 200, 200]
 
 
+def test_requests_of_one_batch_ask_for_log_probabilities_or_not(server: Server) -> None:
+    """Side by side in a prefill, they ended upstream's scheduler."""
+    asked: list[dict[str, Any]] = [
+        {"return_logprob": True, "token_ids_logprob": [1, 2]},
+        {"return_logprob": True},
+        {"return_logprob": True, "top_logprobs_num": 3},
+        {},
+        {"return_logprob": True, "top_logprobs_num": 2, "token_ids_logprob": [5]},
+    ]
+    few = {"max_new_tokens": 3}
+    with ThreadPoolExecutor(30) as pool:
+        replies = list(
+            pool.map(
+                lambda number: ask(
+                    server, [number + 1, 2], sampling_params=few, **asked[number % len(asked)]
+                ),
+                range(60),
+            )
+        )
+    assert {reply.status_code for reply in replies} == {200}
+
+
 GRAMMARS: dict[str, dict[str, str]] = {
     "endless reference": {"json_schema": '{"$ref": "#"}'},
     "endless references": {

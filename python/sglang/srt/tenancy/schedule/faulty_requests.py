@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TAKING_IN = "sglang.srt.managers.scheduler.Scheduler.handle_generate_request"
+_LOGPROBS = "sglang.srt.layers.logprob_processor.get_token_ids_logprobs"
 _SAMPLING = "sglang.srt.sampling.sampling_batch_info.SamplingBatchInfo.apply_logits_bias"
 
 
@@ -28,6 +29,7 @@ def install() -> None:
 
     source = HookSource("tenancy", "sglang")
     HookRegistry.register(_TAKING_IN, _take_in, HookType.AROUND, source=source)
+    HookRegistry.register(_LOGPROBS, _make_tensors, HookType.AFTER, source=source)
     HookRegistry.register(_SAMPLING, _leave_something, HookType.AFTER, source=source)
 
 
@@ -80,3 +82,15 @@ def _leave_something(_: None, info: Any, logits: torch.Tensor) -> None:
     if info.grammar_mask is not None:
         barred = logits.isneginf().all(dim=-1, keepdim=True)
         logits.masked_fill_(barred, 0.0)
+
+
+def _make_tensors(found: tuple[list[Any], list[Any]], *_: Any, **__: Any) -> Any:
+    """Let the log probabilities of each request be a tensor, as upstream then takes them to be.
+
+    Of a request that asks for none, beside one in its batch that asks for some, it is a list.
+    """
+    values, ids = found
+    tensors = [value for value in values if not isinstance(value, list)]
+    if not tensors:
+        return found
+    return [tensors[0].new_tensor(v) if isinstance(v, list) else v for v in values], ids
