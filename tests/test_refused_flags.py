@@ -25,6 +25,9 @@ GATEWAY = '[gateway]\nkeys = ["sk-gateway"]\n'
 FLAGS = {
     "--tenant-public-users: 1": [*ON, "--tenant-public-users", "1"],
     "--tenant-epoch-requests: 0": [*ON, "--tenant-epoch-requests", "0"],
+    "--tenant-max-connections: 0": [*ON, "--tenant-max-connections", "0"],
+    "--tenant-body-timeout: nan": [*ON, "--tenant-body-timeout", "nan"],
+    "--tenant-max-body-bytes: 10": [*ON, "--tenant-max-body-bytes", "10"],
     "--tenant-rdr-threshold: 2.0": [*ON, "--tenant-rdr-threshold", "2"],
     "--tenant-idle-ttl: -1": [*ON, "--tenant-idle-ttl", "-1"],
     "--tenant-idle-ttl: nan": [*ON, "--tenant-idle-ttl", "nan"],

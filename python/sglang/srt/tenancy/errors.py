@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
-    413: "request_too_large",
     429: "rate_limit_error",
 }
 # Clients of these paths are Anthropic's, and read another envelope.

@@ -95,10 +95,21 @@ def _check_numbers(args: ServerArgs) -> None:
         "tenant_epoch_requests": 1,
         "tenant_rdr_min_hits": 1,
         "tenant_quarantine_epochs": 0,
+        "tenant_max_body_bytes": 1024,
+        "tenant_body_timeout": 0.1,
+        "tenant_max_connections": 1,
+        "tenant_max_json_depth": 8,
+        "tenant_max_prompts": 1,
+        "tenant_max_samples": 1,
+        "tenant_max_logprobs": 0,
+        "tenant_max_stops": 0,
+        "tenant_max_logit_bias": 0,
+        "tenant_max_grammar_bytes": 0,
+        "tenant_max_media": 0,
     }
     for field, minimum in least.items():
         value = getattr(args, field)
-        if value < minimum:
+        if not value >= minimum:
             raise ValueError(f"{flag(field)}: {value} is too small; give {minimum} or more")
     _check_idle_ttl(args)
     if not 0 <= args.tenant_rdr_threshold <= 1:
