@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sglang.srt.tenancy.http.request_ids import client_id
 from support import plugin
 from support.patience import until
 
@@ -87,7 +88,8 @@ class _Watcher:
     def batch(self, scheduler: Any, batch: Any, *_: Any) -> None:
         if batch.forward_mode.is_extend():
             requests = zip(batch.reqs, batch.prefix_lens, batch.extend_lens, strict=True)
-            self._write(scheduler, {"batch": [[req.rid, *lens] for req, *lens in requests]})
+            parts = [[client_id(req.rid), *lens] for req, *lens in requests]
+            self._write(scheduler, {"batch": parts})
 
     def _write(self, scheduler: Any, line: dict[str, Any]) -> None:
         if self.file is None:
