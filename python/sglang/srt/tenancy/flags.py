@@ -156,6 +156,14 @@ class TenantOptions(_OfOneProcess):
         ),
         NS("memory"),
     ] = False
+    tenant_metrics_plain_ids: A[
+        bool,
+        Arg(
+            help="GET /tenant/metrics: user ids as they are, instead of a hash that stays the same "
+            "as long as SGLANG_TENANT_PROCESS_KEY does."
+        ),
+        NS("serving"),
+    ] = False
 
     tenant_input_weight: A[
         float,

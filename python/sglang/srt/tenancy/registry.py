@@ -15,6 +15,7 @@ from sglang.srt.tenancy.cache.adapters.hiradix.zeroize import zeroize_freed_slot
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.control import scheduler_handler
 from sglang.srt.tenancy.flags import BACKEND
+from sglang.srt.tenancy.metrics import scheduler as scheduler_metrics
 from sglang.srt.tenancy.namespace import adopt
 from sglang.srt.tenancy.schedule import faulty_requests, preemption, sessions
 
@@ -79,3 +80,4 @@ if get_radix_cache_factory(BACKEND) is None:
     faulty_requests.install()
     preemption.install()
     sessions.install()
+    scheduler_metrics.install()

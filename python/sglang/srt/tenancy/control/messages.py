@@ -70,6 +70,16 @@ class Stats(msgspec.Struct, frozen=True, tag=True, array_like=True):
     owners: int
 
 
+class Usage(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What each shown user took and holds."""
+
+
+class Limited(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Requests that an HTTP process has refused since it last said so: user -> limit -> number."""
+
+    users: dict[str, dict[str, int]]
+
+
 class Tree(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The nodes themselves: at most ``nodes`` of them, at most ``depth`` levels below the root."""
 
@@ -109,7 +119,17 @@ class Tick(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 ControlRequest = (
-    Publish | Withdraw | Configure | ListPrefixes | Stats | Tree | ScanResult | Erase | Tick
+    Publish
+    | Withdraw
+    | Configure
+    | ListPrefixes
+    | Stats
+    | Usage
+    | Limited
+    | Tree
+    | ScanResult
+    | Erase
+    | Tick
 )
 
 

@@ -51,6 +51,16 @@ class SchedulerAccess:
         if isinstance(policy, FairPolicy):
             policy.reweigh(weights)
 
+    def service_of(self, user: str) -> dict[str, float]:
+        """Return what a fair schedule policy knows of a user; nothing where there is none."""
+        from sglang.srt.tenancy.schedule.fair_policy import FairPolicy
+
+        policy = self._scheduler.policy
+        known = policy.tracker.users.get(user) if isinstance(policy, FairPolicy) else None
+        if known is None:
+            return {}
+        return {"waiting": known.waiting, "running": known.running, "service": known.due}
+
     def send(self, message: BaseReq) -> None:
         """Send a message to the HTTP process it is addressed to."""
         self._scheduler.ipc_channels.send_to_tokenizer.send_output(message)
@@ -70,6 +80,9 @@ class NoScheduler(SchedulerAccess):
 
     def reweigh(self, weights: Mapping[str, float]) -> None:
         pass
+
+    def service_of(self, user: str) -> dict[str, float]:
+        return {}
 
     def send(self, message: BaseReq) -> None:
         pass

@@ -16,6 +16,7 @@ from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.control.messages import (
     Configure,
     Erase,
+    Limited,
     ListPrefixes,
     Publish,
     Refused,
@@ -25,6 +26,7 @@ from sglang.srt.tenancy.control.messages import (
     TenantControlReply,
     Tick,
     Tree,
+    Usage,
     UserErased,
     Withdraw,
     refused,
@@ -70,6 +72,8 @@ class Control:
             Configure: self._configure,
             ListPrefixes: lambda request: {"public_prefixes": self.prefixes.list()},
             Stats: self._stats,
+            Usage: self._usage,
+            Limited: self._limited,
             Tree: lambda request: report.tree(cache.core, request.depth, request.nodes),
             ScanResult: self._scan_result,
             Erase: self._erase,
@@ -104,6 +108,21 @@ class Control:
     def _stats(self, request: Stats) -> Answer:
         totals = report.stats(self._cache.core, request.owners)
         return totals | {"public_prefixes": len(self.prefixes)}
+
+    def _usage(self, request: Usage) -> Answer:
+        users = report.users(self._cache.core, self._cache.usage)
+        weights = self._cache.core.quota.weights
+        for entry in users:
+            if entry["user"] is not None:
+                entry["weight"] = weights.get(entry["user"], 1.0)
+                entry.update(self._scheduler.service_of(entry["user"]))
+        return {"users": users}
+
+    def _limited(self, request: Limited) -> Answer:
+        if self._rank == 0:  # every replica is told, and they are added up
+            for user, counts in request.users.items():
+                self._cache.usage.limit(user, counts)
+        return {}
 
     def _scan_result(self, result: ScanResult) -> Answer:
         # As Req and the scheduler make it for a request.

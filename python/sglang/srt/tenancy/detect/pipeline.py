@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sglang.srt.tenancy.detect import wire
@@ -35,6 +36,7 @@ class Prompt:
     tokens: array[int]
     deliver: Deliver
     user: str = ""
+    offered: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,19 @@ class Limits:
 
 
 class Pipeline:
-    """One HTTP process's detector: a queue, a process that scans, and perhaps a judge."""
+    """One HTTP process's detector: a queue, a process that scans, and perhaps a judge.
+
+    ``observe``: is told the seconds from each prompt's arrival to its result.
+    """
 
     def __init__(
-        self, setup: wire.Setup, judge: AsksModel | None = None, limits: Limits = Limits()
+        self,
+        setup: wire.Setup,
+        judge: AsksModel | None = None,
+        limits: Limits = Limits(),
+        observe: Callable[[float], None] = lambda seconds: None,
     ):
+        self._observe = observe
         self.counts: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self._setup = setup
@@ -194,6 +204,7 @@ class Pipeline:
 
     def _deliver(self, prompt: Prompt, harmless: int, sensitive: int | None) -> None:
         self.counts["sensitive" if sensitive is not None else "not_sensitive"] += 1
+        self._observe(time.monotonic() - prompt.offered)
         self._spawn(prompt.deliver(harmless, sensitive))
 
     # Third tier

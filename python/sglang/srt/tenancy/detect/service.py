@@ -25,8 +25,14 @@ _pipeline: Pipeline | None = None
 _tell: Callable[[ScanResult], None] | None = None
 
 
-async def start(client: ControlClient, manager: Any, options: TenantOptions) -> None:
-    """Start this HTTP process's detector, where the options ask for one."""
+async def start(
+    client: ControlClient,
+    manager: Any,
+    options: TenantOptions,
+    observe: Callable[[float], None],
+) -> None:
+    """Start this HTTP process's detector, where the options ask for one. ``observe``: as of
+    ``Pipeline``."""
     global _pipeline, _tell
     if options.tenant_mode != "selective" or options.tenant_detector != "rules":
         return
@@ -46,11 +52,11 @@ async def start(client: ControlClient, manager: Any, options: TenantOptions) -> 
     judge = Judge(manager) if options.tenant_detector_judge else None
     setup = wire.Setup(vocabulary, options.tenant_detector_model, excerpts=judge is not None)
     _tell = client.tell
-    _pipeline = Pipeline(setup, judge)
+    _pipeline = Pipeline(setup, judge, observe=observe)
     _pipeline.start()
 
 
-def stats() -> dict[str, object] | None:
+def stats() -> dict[str, Any] | None:
     """Count what this HTTP process's detector did so far; None where there is none."""
     return None if _pipeline is None else _pipeline.stats()
 

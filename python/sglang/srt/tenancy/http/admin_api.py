@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from sglang.srt.tenancy.control.client import control_client_of
 from sglang.srt.tenancy.control.messages import (
@@ -16,12 +16,14 @@ from sglang.srt.tenancy.control.messages import (
     Refused,
     Stats,
     Tree,
+    Usage,
     Withdraw,
     refused,
 )
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
+from sglang.srt.tenancy.metrics.users import render
 from sglang.srt.tenancy.prefix_spec import PrefixSpecError, check_name, parse_prefix_spec
 from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
 from sglang.srt.utils.auth import AuthLevel, auth_level
@@ -33,7 +35,9 @@ _OWNERS = (10, 0, 100)
 _DEPTH = (3, 1, 32)
 _NODES = (100, 1, 2000)
 
-Endpoint = Callable[[Request], Awaitable[dict[str, Any]]]
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+Endpoint = Callable[[Request], Awaitable[dict[str, Any] | Response]]
 
 
 def add_routes(app: FastAPI) -> None:
@@ -43,6 +47,7 @@ def add_routes(app: FastAPI) -> None:
         ("GET", "/tenant/stats", stats),
         ("GET", "/tenant/tree", tree),
         ("GET", "/tenant/detector", detector),
+        ("GET", "/tenant/metrics", metrics),
         ("GET", "/tenant/public_prefixes", list_prefixes),
         ("POST", "/tenant/public_prefixes", publish),
         ("DELETE", "/tenant/public_prefixes", withdraw),
@@ -61,13 +66,14 @@ async def selftest(request: Request) -> JSONResponse:
         return JSONResponse({"passed": False, "error": str(error)}, status_code=500)
 
 
-def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse]]:
+def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """Put an endpoint behind the admin key; what it refuses in the shape of OpenAI's errors."""
 
     @auth_level(AuthLevel.ADMIN_FORCE)
-    async def answer(request: Request) -> JSONResponse:
+    async def answer(request: Request) -> Response:
         try:
-            return JSONResponse(await endpoint(request))
+            answered = await endpoint(request)
+            return answered if isinstance(answered, Response) else JSONResponse(answered)
         except Refused as error:
             refusal = error.refusal
             return error_response(refusal.status, refusal.message, refusal.param)
@@ -97,6 +103,14 @@ async def tree(request: Request) -> dict[str, Any]:
 async def detector(request: Request) -> dict[str, Any]:
     """Show what the detector of the HTTP process that answers did so far: numbers only."""
     return {"detector": service.stats()}
+
+
+async def metrics(request: Request) -> Response:
+    """Show, in Prometheus's format, what the users of the config file and those who take most took
+    and hold, and all others together."""
+    client = control_client_of(request.app)
+    replicas = await client.ask(Usage())
+    return Response(render(replicas, client.plain_ids), media_type=_PROMETHEUS)
 
 
 async def list_prefixes(request: Request) -> dict[str, Any]:

@@ -79,6 +79,17 @@ class RateLimiter:
         # Of users with something to remember, and some others. The first was not looked at for
         # longest.
         self.standings: OrderedDict[str, Standing] = OrderedDict()
+        # For operators: answers let in so far, going on, and waiting; whom a limit refused.
+        self.admitted = self.running = self.waiting = 0
+        self._limited: Counter[tuple[str, str]] = Counter()
+
+    def take_limited(self) -> dict[str, dict[str, int]]:
+        """Return user -> limit -> refusals since this was last called."""
+        taken: dict[str, dict[str, int]] = {}
+        for (user, limit), number in self._limited.items():
+            taken.setdefault(user, {})[limit] = number
+        self._limited.clear()
+        return taken
 
     async def enter(self, answers: Mapping[str, int], tokens: Mapping[str, float]) -> Permit:
         """Let a request in, at once or when it is the next of those that wait.
@@ -159,22 +170,28 @@ class RateLimiter:
             self._wear_off(user, standing)
             if standing.used >= allowed:
                 wait = (standing.used - allowed) * 60 / allowed
-                raise LimitExceeded("tokens_per_minute", f"{allowed} are used up", wait)
+                raise self._exceeded(user, "tokens_per_minute", f"{allowed} are used up", wait)
         if most is None or (standing.running + count <= most and not standing.waiters):
             return
         if not alone:  # nobody waits for two users at once: they could wait for each other
-            raise LimitExceeded("max_running", f"{most} prompts are running")
+            raise self._exceeded(user, "max_running", f"{most} prompts are running")
         queue = limits.max_queued
         if queue is not None and standing.queued + count > queue:
-            raise LimitExceeded("max_queued", f"{most} prompts are running and {queue} waiting")
+            fault = f"{most} prompts are running and {queue} waiting"
+            raise self._exceeded(user, "max_queued", fault)
+
+    def _exceeded(self, user: str, limit: str, fault: str, wait: float = 1.0) -> LimitExceeded:
+        self._limited[user, limit] += 1
+        return LimitExceeded(limit, fault, wait)
 
     async def _take(self, user: str, count: int) -> None:
         standing, most = self._standing(user), self._limits(user).max_running
         if most is None or (standing.running + count <= most and not standing.waiters):
-            standing.running += count
+            self._begin(standing, count)
             return
         admitted = asyncio.get_running_loop().create_future()
         standing.waiters.append((count, admitted))
+        self.waiting += count
         try:
             await admitted
         except asyncio.CancelledError:
@@ -182,6 +199,7 @@ class RateLimiter:
                 self._give_back(user, count)
             elif (count, admitted) in standing.waiters:
                 standing.waiters.remove((count, admitted))
+                self.waiting -= count
                 self._call_next(user, standing)
             self._forget_if_idle(user)
             raise
@@ -189,7 +207,13 @@ class RateLimiter:
     def _give_back(self, user: str, count: int) -> None:
         standing = self._standing(user)
         standing.running -= count
+        self.running -= count
         self._call_next(user, standing)
+
+    def _begin(self, standing: Standing, count: int) -> None:
+        standing.running += count
+        self.running += count
+        self.admitted += count
 
     def _call_next(self, user: str, standing: Standing) -> None:
         most = self._limits(user).max_running
@@ -198,8 +222,9 @@ class RateLimiter:
             if most is not None and standing.running + count > most:
                 return
             standing.waiters.popleft()
+            self.waiting -= count
             if not admitted.done():
-                standing.running += count
+                self._begin(standing, count)
                 admitted.set_result(None)
 
     def _wear_off(self, user: str, standing: Standing) -> None:

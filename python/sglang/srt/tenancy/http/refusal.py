@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sglang.srt.tenancy.errors import RequestError, error_response
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 _POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
 _LONGEST_REASON = 120  # bytes of a websocket's close frame
 
+# Refusals of this process, for operators: by status, and those of limits by the limit's name.
+statuses: Counter[int] = Counter()
+limits: Counter[str] = Counter()
+
 
 async def refuse(
     error: RequestError, scope: Scope, receive: Receive, send: Send, *, unread: bool = False
@@ -20,6 +25,9 @@ async def refuse(
 
     ``unread``: there may be a body that nobody reads; the connection ends, or all of it would come.
     """
+    statuses[error.status_code] += 1
+    if error.status_code == 429:
+        limits[error.param] += 1
     if scope["type"] == "websocket":
         reason = str(error)[:_LONGEST_REASON]
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": reason})

@@ -57,8 +57,23 @@ def server_stops_on_failure(app: FastAPI, what: str) -> Iterator[None]:
         raise
 
 
+# Whether isolation held when this process last tried; None before it did.
+passed: bool | None = None
+
+
 async def prove(app: FastAPI) -> list[str]:
     """Prove isolation; a line for each check. Raises SelfTestError on the first that fails."""
+    global passed
+    try:
+        checks = await _prove(app)
+    except SelfTestError:
+        passed = False
+        raise
+    passed = True
+    return checks
+
+
+async def _prove(app: FastAPI) -> list[str]:
     from sglang.srt.entrypoints.http_server import get_global_state
 
     state = get_global_state()

@@ -54,7 +54,13 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.entrypoints.http_server import get_global_state
     from sglang.srt.tenancy.control.client import control_client_of
     from sglang.srt.tenancy.detect import service as detector
-    from sglang.srt.tenancy.http import foreign_keys, intake, request_paths, ticker
+    from sglang.srt.tenancy.http import (
+        foreign_keys,
+        intake,
+        process_metrics,
+        request_paths,
+        ticker,
+    )
     from sglang.srt.tenancy.http.access_log import hide_users
     from sglang.srt.tenancy.http.admin_api import add_routes
     from sglang.srt.tenancy.http.config_reload import Reloader
@@ -80,5 +86,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     with server_stops_on_failure(app, "Public prefixes not published"):
         await client.configure(config)
     ticker.start(client, options)
+    metrics = process_metrics.start(limiter, client, options)
     await prove_at_startup(app, options)
-    await detector.start(client, get_global_state().tokenizer_manager, options)
+    manager = get_global_state().tokenizer_manager
+    await detector.start(client, manager, options, metrics.observe_latency())

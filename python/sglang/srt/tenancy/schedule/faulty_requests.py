@@ -9,6 +9,7 @@ rank, so all ranks refuse it alike.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
+
+# Of this process's scheduler, for operators.
+counts: Counter[str] = Counter()
 
 _TAKING_IN = "sglang.srt.managers.scheduler.Scheduler.handle_generate_request"
 _LOGPROBS = "sglang.srt.layers.logprob_processor.get_token_ids_logprobs"
@@ -41,6 +45,7 @@ def _take_in(original: Callable[..., None], scheduler: Any, request: Any) -> Non
     try:
         original(scheduler, request)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's
+        counts["not_taken_in"] += 1
         logger.error("Refused a request that cannot be taken in: %s", type(error).__name__)
         del scheduler.waiting_queue[waiting:]
         _forget_in_session(scheduler, request)

@@ -6,6 +6,7 @@ tests and simulations do so with memory of their own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,10 @@ from sglang.srt.tenancy.user_id import account_name
 
 
 class Lasting:
-    """What outlives a flush of the cache: time, and what is known of content and owners."""
+    """What outlives a flush of the cache: time, counts, and what is known of content and owners."""
 
     def __init__(self, page_size: int, options: PolicyOptions):
+        self.counts: Counter[str] = Counter(logical_frees=0)
         self.clock = EpochCounter(options.epoch_requests)
         self.sharing = SharingMemory(page_size, options)
         self.last_use = LastUse(options.idle_ttl) if options.idle_ttl else None
@@ -123,8 +125,9 @@ class OwnedCache:
             transfers=engine.transfers,
             events=engine.events,
             joiner=joiner,
+            counts=lasting.counts,
         )
-        self.counts = self.tree.logical.counts
+        self.counts = lasting.counts
         self.hits = HitCounter(self.tree, clock, self.orders)
         merger = Merger(self.tree, clock, self.hits)
         self.sharing = SharingPolicy(self.tree, clock, merger, lasting.sharing, options)

@@ -34,6 +34,7 @@ class Demoter:
         if suspect is None:
             return
         self._quarantine(suspect)
+        self._tree.logical.counts["quarantines"] += 1
         logger.warning(
             "A public prefix of %d tokens is private again: %d hits by %d users look like "
             "probing. It stays private for %d epochs.",

@@ -12,6 +12,9 @@ from sglang.srt.tenancy.cache.core.tree import PrefixTree
 
 # A joined node gives up at least this part of itself, so that cutting it stays cheap.
 _SMALLEST_CUT = 8
+# Names of counts, of tokens that were public and that were private.
+_FROM_DEVICE = ("evicted_device_public", "evicted_device_private")
+_FROM_HOST = ("evicted_host_public", "evicted_host_private")
 
 
 class DeviceEvictor:
@@ -57,6 +60,7 @@ class DeviceEvictor:
         """Returns the tokens freed on the device. What the host has too stays in the tree."""
         tree, slots, parent = self._tree, leaf.value, leaf.parent
         assert parent is not None
+        tree.logical.counts[_FROM_DEVICE[bool(leaf.owner)]] += len(slots)
         tree.events.removed(leaf, TierName.DEVICE)
         tree.device.remove(leaf)
         if leaf.host_value is None:
@@ -100,6 +104,7 @@ class HostEvictor:
     def _evict_leaf(self, leaf: Node) -> int:
         tree, slots, parent = self._tree, leaf.host_value, leaf.parent
         assert parent is not None
+        tree.logical.counts[_FROM_HOST[bool(leaf.owner)]] += len(slots)
         tree.events.removed(leaf, TierName.HOST)
         tree.memory.free_host(slots)
         leaf.host_value = None

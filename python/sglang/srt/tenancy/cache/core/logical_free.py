@@ -25,11 +25,11 @@ class LogicalFrees:
     ``counts``: what happened in the tree, for operators.
     """
 
-    def __init__(self, tree: PrefixTree):
+    def __init__(self, tree: PrefixTree, counts: Counter[str]):
         self._tree = tree
         self.freed: dict[Node, None] = {}
         self.held_by: dict[Node, list[Node]] = {}
-        self.counts: Counter[str] = Counter(logical_frees=0)
+        self.counts = counts
 
     def tokens(self) -> int:
         """Count the device slots that wait for their last lock."""

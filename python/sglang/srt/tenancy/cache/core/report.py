@@ -13,6 +13,7 @@ from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
 from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
 from sglang.srt.tenancy.cache.core.quota import Quota
+from sglang.srt.tenancy.usage import UsageCounter
 from sglang.srt.tenancy.user_id import digest
 
 # Per node, as the tree keeps them: a window that nobody touched since is not rolled.
@@ -60,6 +61,32 @@ def _allowed(quota: Quota | None, owner: str) -> dict[str, int]:
     """Return what the owner's ``cache_share`` is in tokens, where they have one."""
     tokens = None if quota is None else quota.of(owner)
     return {} if tokens is None else {"allowed": tokens}
+
+
+def users(cache: OwnedCache, usage: UsageCounter) -> list[dict[str, Any]]:
+    """List what each shown user took and holds, and last what all others did, under None.
+
+    With plain ids: for this server's own processes.
+    """
+    tiers = {"device": cache.device, "host": cache.host}
+    sizes = {name: tier.order.sizes for name, tier in tiers.items() if tier is not None}
+    rest = {name: held.private for name, held in sizes.items()}
+    entries = []
+    for user, took in usage.shown():
+        held = rest if user is None else {name: of.get(user, 0) for name, of in sizes.items()}
+        if user is not None:
+            rest = {name: tokens - held[name] for name, tokens in rest.items()}
+        entries.append(
+            {
+                "user": user,
+                "requests": took.requests,
+                "output": took.output,
+                "prompt": [[*where, tokens] for where, tokens in took.prompt.items()],
+                "limited": dict(took.limited),
+                "held": held,
+            }
+        )
+    return entries
 
 
 def tree(cache: OwnedCache, depth: int, nodes: int) -> dict[str, Any]:

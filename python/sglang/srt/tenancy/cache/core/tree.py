@@ -10,6 +10,7 @@ ones, so a user has at most one way to go.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +42,7 @@ class PrefixTree:
     """Match, insert, cut and lock; told where the slots are by the engine's objects.
 
     ``root_priority``: lower than any request's. ``joiner``: None where chains stay as they are.
+    ``counts``: what happens in the tree, for operators.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class PrefixTree:
         transfers: Transfers,
         events: BlockEvents,
         joiner: ChainJoiner | None,
+        counts: Counter[str],
     ):
         self.page_size = page_size
         self.clock = clock
@@ -72,7 +75,7 @@ class PrefixTree:
         self.events = events
         self.owners = OwnerIndex()
         self.index = ChildIndex(page_size, self.owners)
-        self.logical = LogicalFrees(self)
+        self.logical = LogicalFrees(self, counts)
         self._joiner = joiner
         root = Node(new_key(array("q"), None), None, clock.tick(), 0, root_priority)
         root.value = root.host_value = empty
@@ -140,6 +143,12 @@ class PrefixTree:
             depth += len(node.key)
             node = node.parent
         return depth
+
+    def public_depth(self, node: Node) -> int:
+        """Count the tokens from the root to the end of the last public node above, or of itself."""
+        while node.owner and node.parent is not None:
+            node = node.parent
+        return self.depth(node)
 
     def slots_down_to(self, node: Node) -> list[Any]:
         """Collect the device slots from the root to the end of a node, in parts."""

@@ -14,6 +14,8 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node
 from sglang.srt.tenancy.cache.core.tree import Path
 from sglang.srt.tenancy.namespace import keeps_out_of_tree, stays_private
+from sglang.srt.tenancy.usage import Found, UsageCounter
+from sglang.srt.tenancy.user_id import account_name
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
 class RequestInserter:
     """Serves the scheduler's two calls for a request. ``cache``: the tenant cache."""
 
-    def __init__(self, cache: Any, core: OwnedCache):
+    def __init__(self, cache: Any, core: OwnedCache, usage: UsageCounter):
         self._cache = cache
         self._core = core
+        self._usage = usage
         self._tree = core.tree
         self._rows = cache.req_to_token_pool
 
@@ -95,6 +98,7 @@ class RequestInserter:
         )
         if req.last_node is not None:
             self._core.unlock(req.last_node)
+        self._count_answer(req)
 
     def _insertable_path(self, req: Req, key: RadixKey, end: int) -> Path | None:
         """Walk to where a request's tokens go; None where it must keep out of the tree.
@@ -134,4 +138,24 @@ class RequestInserter:
         if inserted is not None and stays_private(req):
             inserted = None
         counted = getattr(req, "counted_to", None)
+        if counted is None:
+            self._usage.admit(account_name(req.user_id), self._found(req, last))
         req.counted_to = self._core.count_request(req.user_id, last, inserted, counted)
+
+    def _found(self, req: Req, last: Node) -> Found:
+        """Tell where a request's prompt came from, once it is computed."""
+        found = req.cached_tokens_device + req.cached_tokens_host + req.cached_tokens_storage
+        return Found(
+            device=req.cached_tokens_device,
+            host=req.cached_tokens_host,
+            storage=req.cached_tokens_storage,
+            computed=max(0, len(req.origin_input_ids) - found),
+            public=min(found, self._tree.public_depth(last)) if found else 0,
+        )
+
+    def _count_answer(self, req: Req) -> None:
+        """Count an answer's tokens once, however often the request is put back and resumed."""
+        fresh = len(req.output_ids) - getattr(req, "counted_outputs", 0)
+        if fresh > 0:
+            req.counted_outputs = len(req.output_ids)
+            self._usage.answered(account_name(req.user_id), fresh)

@@ -34,6 +34,7 @@ from sglang.srt.tenancy.cache.core.node import Node
 from sglang.srt.tenancy.cache.core.options import PolicyOptions
 from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.core.quota import CacheShares
+from sglang.srt.tenancy.usage import UsageCounter
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
@@ -43,9 +44,13 @@ if TYPE_CHECKING:
 
 
 class TenantCache(RadixCache):
-    """A cache with owners. ``core``: the policy, anew after each flush."""
+    """A cache with owners.
+
+    ``core``: the policy, anew after each flush. ``usage``: what users took, since the start.
+    """
 
     core: OwnedCache
+    usage: UsageCounter
     root_node: Any
     zeroizer: Zeroizer | None = None
     new_order: Callable[..., EvictionOrder] = EvictionOrder
@@ -61,6 +66,7 @@ class TenantCache(RadixCache):
         self._options = policy_options(options)
         self._lasting = Lasting(params.page_size, self._options)
         self._division = weights, shares or None
+        self.usage = UsageCounter(weights.keys())
         self.events = KVEventPublisher(self, options.tenant_publish_private_events)
         super().__init__(params=params, **upstream)
 
@@ -72,7 +78,7 @@ class TenantCache(RadixCache):
         )
         self._tree = self.core.tree
         self.root_node = root = self._tree.root
-        self._requests = RequestInserter(self, self.core)
+        self._requests = RequestInserter(self, self.core, self.usage)
         self._empty_match_result: MatchResult = self._empty_match_result._replace(
             last_device_node=root, last_host_node=root, best_match_node=root
         )
@@ -213,6 +219,7 @@ class TenantCache(RadixCache):
         for req in requests:
             if req.user_id == user:
                 req.cache_scope = "none"
+        self.usage.forget(user)
         return self.core.erase(user)
 
     def tick(self, seconds: int, requests: Iterable[Req] = ()) -> int:
@@ -223,6 +230,7 @@ class TenantCache(RadixCache):
         """As ``QuotaEnforcer.redivide``."""
         self.core.quota.redivide(weights, shares)
         self._division = weights, shares or None
+        self.usage.name(weights.keys())
 
     def sanity_check(self) -> None:
         """Raise AssertionError where an invariant does not hold."""

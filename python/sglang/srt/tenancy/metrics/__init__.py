@@ -1,0 +1,1 @@
+"""Show operators what the server does: Prometheus metrics, in all and by user."""
