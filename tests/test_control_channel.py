@@ -15,29 +15,37 @@ from sglang.srt.tenancy.control.messages import (
     Configure,
     ControlRequest,
     Erase,
+    Limited,
     ListPrefixes,
     Prefix,
     Publish,
     Refusal,
     Refused,
     ScanResult,
+    SetUser,
     Stats,
     TenantControl,
     TenantControlReply,
     Tick,
     Tree,
+    Usage,
     UserErased,
     Withdraw,
 )
 from sglang.srt.tenancy.http.access_log import hidden
 from sglang.srt.tenancy.user_id import digest
+from sglang.srt.tenancy.user_settings import UserSettings
 
 TOKENS = array("q", [1, 2**40])
 REQUESTS: list[ControlRequest] = [
     Publish(Prefix("a", "text", TOKENS)),
     Withdraw("a"),
     Configure([Prefix("a", "messages", TOKENS), Prefix("b", "input_ids", TOKENS)]),
-    Configure([], {"alice": 2.0, "": 0.5}, {"alice": 0.25}, 0.5),
+    Configure([], {"alice": UserSettings(weight=2.0, cache_share=0.25)}, 0.5),
+    SetUser("alice", UserSettings(max_running=3)),
+    SetUser("alice", None),
+    Usage(),
+    Limited({"alice": {"max_running": 3}}),
     ListPrefixes(),
     Stats(3),
     Tree(1, 2),

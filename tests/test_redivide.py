@@ -18,10 +18,12 @@ from sglang.srt.tenancy.control.messages import (
     Configure,
     ControlRequest,
     Prefix,
+    SetUser,
     TenantControl,
     TenantControlReply,
 )
 from sglang.srt.tenancy.control.scheduler_handler import Control
+from sglang.srt.tenancy.user_settings import DEFAULT, UserSettings
 
 PAGE = 4
 SIZE = 512
@@ -128,18 +130,41 @@ def test_a_file_that_is_refused_changes_nothing() -> None:
     control = Control(on.cache)
     good = Prefix("good", "input_ids", array("q", range(8)))
     short = Prefix("short", "input_ids", array("q", [1]))
-    before = {"ann": 2.0}, {"ann": 0.5}
-    assert send(control, Configure([good], *before, 0.25)).refusal is None
-    assert on.cache.core.quota.weights == {"ann": 2.0}
-    assert on.cache.core.quota.shares == CacheShares({"ann": 0.5}, 0.25)
-    refused = send(control, Configure([], {"ann": 9.0}, {"ben": 0.001})).refusal
+    before = {"ann": UserSettings(2.0, cache_share=0.5), DEFAULT: UserSettings(cache_share=0.25)}
+    assert send(control, Configure([good], before)).refusal is None
+    quota = on.cache.core.quota
+    assert (quota.weights, quota.shares) == ({"ann": 2.0}, CacheShares({"ann": 0.5}, 0.25))
+    small = {"ann": UserSettings(9.0), "ben": UserSettings(cache_share=0.001)}
+    refused = send(control, Configure([], small)).refusal
     assert refused is not None
     assert refused.message.startswith("--tenant-config: users.ben.cache_share: 0.001 of 512")
     assert refused.status == 400
-    assert send(control, Configure([short], {"ann": 9.0}, {"ann": 0.9})).refusal is not None
-    assert on.cache.core.quota.weights == {"ann": 2.0}
-    assert on.cache.core.quota.shares == CacheShares({"ann": 0.5}, 0.25)
+    other = {"ann": UserSettings(9.0, cache_share=0.9)}
+    assert send(control, Configure([short], other)).refusal is not None
+    assert (quota.weights, quota.shares) == ({"ann": 2.0}, CacheShares({"ann": 0.5}, 0.25))
     assert len(control.prefixes) == 1
     assert send(control, Configure([])).refusal is None
-    assert (on.cache.core.quota.weights, on.cache.core.quota.shares) == ({}, None)
+    assert (quota.weights, quota.shares) == ({}, None)
+    on.drain()
+
+
+def test_what_is_set_at_run_time_stays_and_the_file_counts() -> None:
+    on = engine()
+    control = Control(on.cache)
+    quota = on.cache.core.quota
+    ann = UserSettings(3.0, max_running=1, cache_share=0.5)
+    assert send(control, SetUser("ann", ann)).refusal is None
+    assert (quota.weights, quota.shares) == ({"ann": 3.0}, CacheShares({"ann": 0.5}))
+    refused = send(control, SetUser("ben", UserSettings(5.0, cache_share=0.001))).refusal
+    assert refused is not None
+    assert refused.param == "cache_share"
+    assert quota.weights == {"ann": 3.0}
+    answer = send(control, Configure([], {"ann": UserSettings(2.0)}, 0.5)).answer
+    assert answer["overrides"] == {"ann": ann}
+    assert (quota.weights, quota.shares) == ({"ann": 2.0, "": 0.5}, CacheShares({"ann": 0.5}))
+    assert send(control, SetUser(DEFAULT, UserSettings(cache_share=0.25))).refusal is None
+    assert quota.shares == CacheShares({"ann": 0.5}, 0.25)
+    for user in ("ann", "nobody", DEFAULT):
+        assert send(control, SetUser(user, None)).refusal is None
+    assert (quota.weights, quota.shares) == ({"ann": 2.0, "": 0.5}, None)
     on.drain()

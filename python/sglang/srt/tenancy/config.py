@@ -23,24 +23,27 @@ messages = [{role = "system", content = "You are a helpful assistant."}]   # or 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import math
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.cache.core.quota import CacheShares
-from sglang.srt.tenancy.limits import LIMIT_FIELDS, Limits
+from sglang.srt.tenancy.limits import Limits
 from sglang.srt.tenancy.prefix_spec import (
     MAX_PREFIXES,
     PrefixSpec,
     PrefixSpecError,
     parse_prefix_spec,
 )
+from sglang.srt.tenancy.state_file import StateFile
 from sglang.srt.tenancy.user_id import GATEWAY, PUBLIC, IdentityError, check_user_id
+from sglang.srt.tenancy.user_settings import DEFAULT, SettingsError, UserSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,26 +54,86 @@ if TYPE_CHECKING:
     from sglang.srt.tenancy.flags import TenantOptions
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_KEY_FIELDS = ("keys", "key_hashes")
+_NOTHING = UserSettings()
 
 
 class ConfigError(ValueError):
     """A tenant config file that cannot be used: which file, which field, what to write."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TenantConfig:
-    """Who holds which key, and what is public. Keys are kept as SHA-256 only."""
+    """Who holds which key, who gets how much, and what is public. Keys are kept as SHA-256 only.
+
+    ``users``: what the file sets for each user in it, and under DEFAULT for all others.
+    ``overrides``: what was set at run time, by user or DEFAULT; what the file sets counts instead.
+    """
 
     holders: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of key -> user or GATEWAY
-    weights: Mapping[str, float] = field(default_factory=dict)
     require_key: bool = False
     public_prefixes: tuple[PrefixSpec, ...] = field(default=(), repr=False)
-    limits: Mapping[str, Limits] = field(default_factory=dict)
-    default_limits: Limits = field(default_factory=Limits)
-    cache_shares: CacheShares = field(default_factory=CacheShares)
+    users: Mapping[str, UserSettings] = field(default_factory=dict)
+    public_weight: float | None = None
+    overrides: Mapping[str, UserSettings] = field(default_factory=dict, repr=False)
+
+    def settings_of(self, user: str) -> UserSettings:
+        """Return what holds for a user, or for all others (DEFAULT)."""
+        settings = self._own(user)
+        return settings if user == DEFAULT else settings.over(self._default)
 
     def limits_of(self, user_id: str) -> Limits:
-        return self.limits.get(user_id, self.default_limits)
+        return self._limits.get(user_id, self._default.limits)
+
+    def with_overrides(self, overrides: Mapping[str, UserSettings]) -> TenantConfig:
+        """Return the same file with these overrides."""
+        return replace(self, overrides=dict(overrides))
+
+    def overridden(self, user: str, settings: UserSettings | None) -> TenantConfig:
+        """Return the same with one user's override (or DEFAULT's) exchanged, or taken away."""
+        others = {name: known for name, known in self.overrides.items() if name != user}
+        return self.with_overrides(others if settings is None else others | {user: settings})
+
+    def hidden(self) -> dict[str, list[str]]:
+        """Return, by user or DEFAULT, what was set at run time and does not count: the file sets
+        it too."""
+        both = {
+            user: sorted(override.given().keys() & self.in_file(user).given().keys())
+            for user, override in self.overrides.items()
+        }
+        return {user: names for user, names in both.items() if names}
+
+    def in_file(self, user: str) -> UserSettings:
+        """Return what the file itself sets for a user, or under DEFAULT."""
+        return self.users.get(user, _NOTHING)
+
+    def _own(self, user: str) -> UserSettings:
+        return self.in_file(user).over(self.overrides.get(user, _NOTHING))
+
+    @cached_property
+    def _default(self) -> UserSettings:
+        return self._own(DEFAULT)
+
+    @cached_property
+    def _named(self) -> dict[str, UserSettings]:
+        names = dict.fromkeys((*self.users, *self.overrides))
+        return {user: self._own(user) for user in names if user != DEFAULT}
+
+    @cached_property
+    def _limits(self) -> dict[str, Limits]:
+        return {user: own.over(self._default).limits for user, own in self._named.items()}
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """Owner -> weight, of all who are named; that of what is public under PUBLIC."""
+        weights = {user: own.weight or 1.0 for user, own in self._named.items()}
+        return weights if self.public_weight is None else weights | {PUBLIC: self.public_weight}
+
+    @cached_property
+    def cache_shares(self) -> CacheShares:
+        shares = {user: own.cache_share for user, own in self._named.items()}
+        given = {user: share for user, share in shares.items() if share is not None}
+        return CacheShares(given, self._default.cache_share)
 
     @property
     def has_keys(self) -> bool:
@@ -89,10 +152,14 @@ class TenantConfig:
 
     @classmethod
     def of(cls, options: TenantOptions) -> TenantConfig:
-        """Return what the file said when this process first asked. Raises ConfigError."""
+        """Return what the files said when this process first asked. Raises ConfigError and
+        StateError."""
         config = options.loaded_config()
         if config is None:
             config = cls.load(options.tenant_config) if options.tenant_config else cls()
+            if options.tenant_state:
+                with contextlib.closing(StateFile(options.tenant_state)) as state:
+                    config = config.with_overrides(state.load())
             options.keep_config(config)
         return config
 
@@ -107,12 +174,13 @@ class TenantConfig:
 
 def _parse(data: dict[str, Any]) -> TenantConfig:
     _only(data, "", "require_key", "users", "default", "gateway", "public", "public_prefixes")
-    default = _limits(_table(data, "default"), "default")
-    _only(_table(data, "default"), "default", "cache_share", *sorted(LIMIT_FIELDS))
-    shares: dict[str, float] = {}
     holders: dict[str, str] = {}
-    weights: dict[str, float] = {}
-    limits: dict[str, Limits] = {}
+    users: dict[str, UserSettings] = {}
+    if "default" in data:
+        default = dict(_table(data, "default"))
+        if "weight" in default:
+            raise ConfigError("default.weight: it is 1 for everybody who is not named; take it out")
+        users[DEFAULT] = _settings(default, "default")
     for user in _table(data, "users"):
         where = f"users.{user}"
         try:
@@ -120,18 +188,13 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         except IdentityError as error:
             raise ConfigError(str(error)) from None
         entry = _table(data["users"], user, where)
-        _only(entry, where, "keys", "key_hashes", "weight", "cache_share", *sorted(LIMIT_FIELDS))
         _hold(holders, user, entry, where)
-        weights[user] = _weight(entry.get("weight", 1.0), where)
-        limits[user] = _limits(entry, where, default)
-        if "cache_share" in entry:
-            shares[user] = _share(entry["cache_share"], where)
+        own = {name: value for name, value in entry.items() if name not in _KEY_FIELDS}
+        users[user] = _settings(own, where, users.get(DEFAULT))
     public = _table(data, "public")
     _only(public, "public", "weight")
-    if "weight" in public:
-        weights[PUBLIC] = _weight(public["weight"], "public")
     gateway = _table(data, "gateway")
-    _only(gateway, "gateway", "keys", "key_hashes")
+    _only(gateway, "gateway", *_KEY_FIELDS)
     _hold(holders, GATEWAY, gateway, "gateway")
     require = data.get("require_key", bool(holders))
     if not isinstance(require, bool):
@@ -140,13 +203,23 @@ def _parse(data: dict[str, Any]) -> TenantConfig:
         raise ConfigError("require_key: true, but no user has a key")
     return TenantConfig(
         holders,
-        weights,
         require,
         _public_prefixes(data),
-        limits,
-        default,
-        CacheShares(shares, _default_share(data)),
+        users,
+        _settings(public, "public").weight,
     )
+
+
+def _settings(
+    entry: Mapping[str, Any], where: str, default: UserSettings | None = None
+) -> UserSettings:
+    """Read a table's settings; together with the default ones they must make sense."""
+    try:
+        settings = UserSettings.read(entry)
+        settings.over(default or _NOTHING).check()
+    except SettingsError as error:
+        raise ConfigError(f"{where}.{error}") from None
+    return settings
 
 
 def _public_prefixes(data: dict[str, Any]) -> tuple[PrefixSpec, ...]:
@@ -168,13 +241,6 @@ def _public_prefixes(data: dict[str, Any]) -> tuple[PrefixSpec, ...]:
             raise ConfigError(f"{where}.name: {source.name!r} is there twice; choose another")
         sources[source.name] = source
     return tuple(sources.values())
-
-
-def _limits(entry: dict[str, Any], where: str, default: Limits | None = None) -> Limits:
-    try:
-        return Limits.read(entry, where, default)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
 
 
 def _sha256(key: str) -> str:
@@ -218,25 +284,3 @@ def _hold(holders: dict[str, str], user: str, entry: dict[str, Any], where: str)
     for key_hash in [*map(_sha256, _keys(entry, where)), *hashes]:
         if holders.setdefault(key_hash, user) != user:
             raise ConfigError(f"{where}: one of its keys already belongs to somebody else")
-
-
-def _default_share(data: dict[str, Any]) -> float | None:
-    table = _table(data, "default")
-    return _share(table["cache_share"], "default") if "cache_share" in table else None
-
-
-def _share(value: Any, where: str) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and 0 < value <= 1:
-        return float(value)
-    raise ConfigError(
-        f"{where}.cache_share: {value!r} is no share; give a number above 0, up to 1 (all of the "
-        "cache), or leave it out"
-    )
-
-
-def _weight(value: Any, where: str) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and math.isfinite(value) and value > 0:
-        return float(value)
-    raise ConfigError(f"{where}.weight: {value!r} is no number above 0")

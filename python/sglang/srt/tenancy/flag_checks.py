@@ -42,7 +42,7 @@ def check(args: ServerArgs) -> None:
     _check_numbers(args)
     if args.tenant_header and not _HEADER_NAME.fullmatch(args.tenant_header):
         raise ValueError(f"--tenant-header: {args.tenant_header!r} is not a header name")
-    if args.tenant_config:
+    if args.tenant_config or args.tenant_state:
         _check_config(args)
     _check_detector(args)
     from sglang.srt.tenancy.user_id import require_process_key

@@ -63,6 +63,22 @@ class TenantOptions(_OfOneProcess):
         Arg(help="TOML file of users, their API keys and weights. Reloaded on SIGHUP."),
         NS("serving"),
     ] = None
+    tenant_state: A[
+        str | None,
+        Arg(
+            help="SQLite file that keeps, over restarts, what operators set for users at run time. "
+            "What --tenant-config sets counts instead."
+        ),
+        NS("serving"),
+    ] = None
+    tenant_report_cached: A[
+        Literal["visible", "own", "none"],
+        Arg(
+            help="What `cached_tokens` of an answer counts. visible: all that this user found. "
+            "own: what was private to them. none: nothing. Times still tell."
+        ),
+        NS("serving"),
+    ] = "visible"
     tenant_header: A[
         str | None,
         Arg(help="Header in which a gateway that has authenticated the user names them."),

@@ -13,6 +13,7 @@ from sglang.srt.tenancy.control.messages import (
     TenantControl,
     TenantControlReply,
     UserErased,
+    UserSet,
     refused,
 )
 
@@ -85,10 +86,13 @@ def _answers(replies: list[TenantControlReply]) -> list[dict[str, Any]]:
     return [reply.answer for reply in replies]
 
 
-def connect(manager: Any, forget: Callable[[str], None]) -> Channel:
+def connect(
+    manager: Any, forget: Callable[[str], None], user_set: Callable[[UserSet], None]
+) -> Channel:
     """Make a channel through this process's tokenizer manager, on the requests' own sockets.
 
-    ``forget``: drops what this process holds of a user who was erased.
+    ``forget``: drops what this process holds of a user who was erased. ``user_set``: is told what
+    was set for a user, by whichever HTTP process.
     """
     from sglang.utils import TypeBasedDispatcher
 
@@ -98,6 +102,7 @@ def connect(manager: Any, forget: Callable[[str], None]) -> Channel:
         [
             (TenantControlReply, channel.receive),
             (UserErased, lambda notice: forget(notice.user)),
+            (UserSet, user_set),
         ]
     )
     return channel

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.control.channel import connect
-from sglang.srt.tenancy.control.messages import Configure, ControlRequest, Publish, Refused, refused
+from sglang.srt.tenancy.control.messages import (
+    Configure,
+    ControlRequest,
+    Publish,
+    Refused,
+    UserSet,
+    refused,
+)
 from sglang.srt.tenancy.control.prefix_tokenizer import PrefixTokenizer
 from sglang.srt.tenancy.prefix_spec import PrefixSpec, PrefixSpecError
+from sglang.srt.tenancy.user_settings import UserSettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -24,6 +34,7 @@ class ControlClient:
     """Tokenizes prefixes and asks the schedulers. ``app`` serves the model of ``manager``.
 
     ``on_user_erased``: drops what this process holds of a user whom the schedulers erased.
+    ``on_user_set``: takes over what the schedulers were told of a user.
     """
 
     def __init__(self, app: FastAPI, manager: Any):
@@ -31,7 +42,12 @@ class ControlClient:
         self.plain_ids: bool = manager.server_args.tenant_metrics_plain_ids
         self._tokenizer = PrefixTokenizer(app, manager)
         self.on_user_erased: Callable[[str], None] = lambda user: None
-        self._channel = connect(manager, lambda user: self.on_user_erased(user))
+        self.on_user_set: Callable[[UserSet], None] = lambda notice: None
+        self._channel = connect(
+            manager,
+            lambda user: self.on_user_erased(user),
+            lambda notice: self.on_user_set(notice),
+        )
 
     async def ask(self, request: ControlRequest) -> list[dict[str, Any]]:
         """Ask the schedulers; each replica's answer. Raises Refused."""
@@ -47,9 +63,9 @@ class ControlClient:
         answers = await self.ask(Publish(await self._tokenizer.tokenize(source)))
         return answers[0]
 
-    async def configure(self, config: TenantConfig) -> None:
-        """Make the file's prefixes, weights and shares the schedulers'. Raises ConfigError; then
-        nothing has changed."""
+    async def configure(self, config: TenantConfig) -> TenantConfig:
+        """Make the file's prefixes, weights and shares the schedulers'. Returns it with what was
+        set at run time. Raises ConfigError; then nothing has changed."""
         if config.public_prefixes and self.mode in _WHY_NOT:
             raise ConfigError(f"public_prefixes: {_WHY_NOT[self.mode]}; take them out")
         if config.cache_shares and self.mode == "shared":
@@ -59,12 +75,12 @@ class ControlClient:
         # Also sent without any: a scheduler that does not know our messages shows at start-up.
         prefixes = await self._tokenized(config.public_prefixes)
         try:
-            shares = config.cache_shares
-            await self.ask(
-                Configure(prefixes, dict(config.weights), dict(shares.users), shares.default)
-            )
+            users = dict(config.users)
+            answers = await self.ask(Configure(prefixes, users, config.public_weight))
         except Refused as error:
             raise ConfigError(str(error)) from None
+        overrides = msgspec.convert(answers[0]["overrides"], dict[str, UserSettings])
+        return config.with_overrides(overrides)
 
     async def _tokenized(self, sources: Sequence[PrefixSpec]) -> list[Any]:
         prefixes = []

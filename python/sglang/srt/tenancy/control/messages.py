@@ -16,6 +16,7 @@ import msgspec
 
 from sglang.srt.managers.io_struct import BaseReq, hook_custom_types
 from sglang.srt.tenancy.prefix_spec import SourceKind
+from sglang.srt.tenancy.user_settings import UserSettings
 
 if TYPE_CHECKING:
     Tokens = array[int]
@@ -48,16 +49,19 @@ class Withdraw(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The config file as the schedulers need it, all of it: a prefix that it no longer has is
-    withdrawn, a user who is not in it has weight 1 and the default share.
-
-    ``weights``: owner -> weight, the public's name is empty. ``shares``: user -> ``cache_share``;
-    ``default_share``: everybody else's, None is no limit.
-    """
+    withdrawn, a user who is not in it has weight 1 and the default share. What was set at run time
+    stays. ``users``: by user or DEFAULT; ``public_weight``: of what is public."""
 
     prefixes: list[Prefix]
-    weights: dict[str, float] = {}
-    shares: dict[str, float] = {}
-    default_share: float | None = None
+    users: dict[str, UserSettings] = {}
+    public_weight: float | None = None
+
+
+class SetUser(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Set at run time what holds for a user, or for all others (DEFAULT). None: nothing more."""
+
+    user: str
+    settings: UserSettings | None
 
 
 class ListPrefixes(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -122,6 +126,7 @@ ControlRequest = (
     Publish
     | Withdraw
     | Configure
+    | SetUser
     | ListPrefixes
     | Stats
     | Usage
@@ -174,4 +179,11 @@ class UserErased(BaseReq, kw_only=True):  # type: ignore[call-arg]
     user: str
 
 
-hook_custom_types(TenantControl, TenantControlReply, UserErased)
+class UserSet(BaseReq, kw_only=True):  # type: ignore[call-arg]
+    """To every HTTP process: as ``SetUser``, which the schedulers have carried out."""
+
+    user: str
+    settings: UserSettings | None = None
+
+
+hook_custom_types(TenantControl, TenantControlReply, UserErased, UserSet)

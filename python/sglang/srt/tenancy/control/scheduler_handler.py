@@ -12,7 +12,7 @@ from typing import Any
 
 from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core import report
-from sglang.srt.tenancy.cache.core.quota import CacheShares
+from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.control.messages import (
     Configure,
     Erase,
@@ -21,6 +21,7 @@ from sglang.srt.tenancy.control.messages import (
     Publish,
     Refused,
     ScanResult,
+    SetUser,
     Stats,
     TenantControl,
     TenantControlReply,
@@ -28,6 +29,7 @@ from sglang.srt.tenancy.control.messages import (
     Tree,
     Usage,
     UserErased,
+    UserSet,
     Withdraw,
     refused,
 )
@@ -38,13 +40,15 @@ from sglang.srt.tenancy.namespace import Namespace
 
 Answer = dict[str, Any]
 
+MOST_OVERRIDES = 100_000  # users who have settings made at run time
+
 
 class Control:
     """Carries out control requests on one rank's tree.
 
     ``cache``: a TenantRadixCache or TenantHiRadixCache. ``rank``: its data-parallel rank.
     ``qualify``: what the scheduler still does to a request's ``extra_key``. ``scheduler``: the
-    rest of what requests reach.
+    rest of what requests reach. ``config``: by which the cache was made.
     """
 
     def __init__(
@@ -53,11 +57,13 @@ class Control:
         rank: int = 0,
         qualify: Callable[[Any], None] = lambda request: None,
         scheduler: SchedulerAccess | None = None,
+        config: TenantConfig | None = None,
     ):
         self._cache = cache
         self._rank = rank
         self._qualify = qualify
         self._scheduler = scheduler or NoScheduler()
+        self._config = config or TenantConfig()
         # Where each HTTP process listens: all have sent a request when they started. None is the
         # address of the only one.
         self._http_processes: dict[str | None, None] = {}
@@ -70,6 +76,7 @@ class Control:
             Publish: lambda request: self.prefixes.add(request.prefix),
             Withdraw: lambda request: self.prefixes.remove(request.name),
             Configure: self._configure,
+            SetUser: self._set_user,
             ListPrefixes: lambda request: {"public_prefixes": self.prefixes.list()},
             Stats: self._stats,
             Usage: self._usage,
@@ -91,19 +98,45 @@ class Control:
         return TenantControlReply(rid=message.rid, rank=self._rank, answer=answer, refusal=refusal)
 
     def _configure(self, request: Configure) -> Answer:
-        """Apply all of it, or raise Refused before anything has changed."""
-        cache = self._cache
-        shares = CacheShares(request.shares, request.default_share)
-        try:
-            cache.core.quota.check(shares)
-        except ValueError as error:
-            param = "--tenant-config"
-            raise refused(400, param, str(error).removeprefix(f"{param}: ")) from None
+        """Apply all of it, or raise Refused before anything has changed. The answer tells what was
+        set at run time."""
+        config = TenantConfig(users=request.users, public_weight=request.public_weight)
+        config = config.with_overrides(self._config.overrides)
+        self._check(config, "--tenant-config")
         answer = self.prefixes.configure(request.prefixes)
-        if (request.weights, shares or None) != (cache.core.quota.weights, cache.core.quota.shares):
-            cache.redivide(request.weights, shares)
-            self._scheduler.reweigh(request.weights)
-        return answer
+        self._divide_by(config)
+        return answer | {"overrides": config.overrides}
+
+    def _set_user(self, request: SetUser) -> Answer:
+        overrides = self._config.overrides
+        if request.user not in overrides and len(overrides) >= MOST_OVERRIDES:
+            raise refused(
+                409, "user_id", f"{MOST_OVERRIDES} users have settings; name users in the file"
+            )
+        config = self._config.overridden(request.user, request.settings)
+        self._check(config, "cache_share")
+        self._divide_by(config)
+        if self._rank == 0:
+            for address in self._http_processes:
+                notice = UserSet(
+                    user=request.user, settings=request.settings, http_worker_ipc=address
+                )
+                self._scheduler.send(notice)
+        return {}
+
+    def _check(self, config: TenantConfig, param: str) -> None:
+        """Raise Refused for a share that is less than a page."""
+        try:
+            self._cache.core.quota.check(config.cache_shares)
+        except ValueError as error:
+            raise refused(400, param, str(error).removeprefix("--tenant-config: ")) from None
+
+    def _divide_by(self, config: TenantConfig) -> None:
+        cache, weights, shares = self._cache, config.weights, config.cache_shares
+        if (weights, shares or None) != (cache.core.quota.weights, cache.core.quota.shares):
+            cache.redivide(weights, shares)
+            self._scheduler.reweigh(weights)
+        self._config = config
 
     def _stats(self, request: Stats) -> Answer:
         totals = report.stats(self._cache.core, request.owners)
@@ -177,5 +210,6 @@ def _listen(_: None, scheduler: Any) -> None:
         zeroizer = scheduler.tree_cache.zeroizer
         if zeroizer is not None:
             zeroizer.forward_stream = scheduler.forward_stream
-        control = Control(scheduler.tree_cache, rank or 0, qualify, access)
+        config = TenantConfig.of(scheduler.server_args)
+        control = Control(scheduler.tree_cache, rank or 0, qualify, access, config)
         scheduler._request_dispatcher += TypeBasedDispatcher([(TenantControl, control)])

@@ -23,9 +23,11 @@ from sglang.srt.tenancy.control.messages import (
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
+from sglang.srt.tenancy.http.user_endpoints import UserAdministration
 from sglang.srt.tenancy.metrics.users import render
 from sglang.srt.tenancy.prefix_spec import PrefixSpecError, check_name, parse_prefix_spec
 from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
+from sglang.srt.tenancy.user_settings import SettingsError
 from sglang.srt.utils.auth import AuthLevel, auth_level
 
 _MAX_BODY = 8 * 2**20  # bytes; the longest prefix fits as token ids, with their commas
@@ -53,6 +55,10 @@ def add_routes(app: FastAPI) -> None:
         ("DELETE", "/tenant/public_prefixes", withdraw),
         # A user id may hold slashes.
         ("DELETE", "/tenant/users/{user_id:path}/cache", erase),
+        ("GET", "/tenant/users", list_users),
+        ("GET", "/tenant/users/{user_id:path}", get_user),
+        ("PUT", "/tenant/users/{user_id:path}", set_user),
+        ("DELETE", "/tenant/users/{user_id:path}", unset_user),
     ):
         app.add_api_route(path, _operators(endpoint), methods=[method], name=endpoint.__name__)
 
@@ -78,6 +84,8 @@ def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
             refusal = error.refusal
             return error_response(refusal.status, refusal.message, refusal.param)
         except PrefixSpecError as error:
+            return error_response(400, str(error), error.field)
+        except SettingsError as error:
             return error_response(400, str(error), error.field)
         except IdentityError as error:
             return error_response(error.status_code, str(error), error.param)
@@ -155,6 +163,32 @@ async def erase(request: Request) -> dict[str, Any]:
         "closed_sessions": sum(replica["sessions"] for replica in replicas),
         "not_reached": list(left),
     }
+
+
+async def list_users(request: Request) -> dict[str, Any]:
+    """List what holds for each named user, and for all others."""
+    return _users(request).list()
+
+
+async def get_user(request: Request) -> dict[str, Any]:
+    """Show what holds for a user, or for ``[default]``, and who set it."""
+    return _users(request).get(request.path_params["user_id"])
+
+
+async def set_user(request: Request) -> dict[str, Any]:
+    """Set weight, limits and cache_share of a user, or those of ``[default]``, on all ranks and in
+    all HTTP processes."""
+    return await _users(request).put(request.path_params["user_id"], await _object(request))
+
+
+async def unset_user(request: Request) -> dict[str, Any]:
+    """Take back what was set at run time for a user."""
+    return await _users(request).delete(request.path_params["user_id"])
+
+
+def _users(request: Request) -> UserAdministration:
+    users: UserAdministration = request.app.state.tenant_users
+    return users
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
 from sglang.srt.tenancy.http.identity import Resolver
 from sglang.srt.tenancy.http.log import logger
+from sglang.srt.tenancy.user_id import digest
+from sglang.srt.tenancy.user_settings import DEFAULT
 
 
 class Reloader:
@@ -18,7 +20,10 @@ class Reloader:
     """
 
     def __init__(
-        self, resolver: Resolver, path: str, publish: Callable[[TenantConfig], Awaitable[None]]
+        self,
+        resolver: Resolver,
+        path: str,
+        publish: Callable[[TenantConfig], Awaitable[object]],
     ):
         self._resolver = resolver
         self._path = path
@@ -41,8 +46,11 @@ class Reloader:
             except ConfigError as error:
                 logger.error("Tenant config not reloaded, the old one stays: %s", error)
             else:
+                # Kept up to date meanwhile, by what the schedulers tell.
+                config = config.with_overrides(self._resolver.config.overrides)
                 self._resolver.config = config
                 logger.info("Tenant config reloaded: %d keys.", len(config.holders))
+                warn_of_hidden(config)
 
     def _keep_out(self, config: TenantConfig) -> None:
         """Refuse a config by which nobody would need a key any more: a half-written file is one."""
@@ -51,3 +59,13 @@ class Reloader:
                 f"--tenant-config {self._path}: it lists no key, and would let everybody in; to do "
                 "that, restart the server"
             )
+
+
+def warn_of_hidden(config: TenantConfig) -> None:
+    """Say which settings made at run time do not count, because the file has them."""
+    for user, names in config.hidden().items():
+        logger.warning(
+            "%s of %s: set at run time, but --tenant-config sets it too, and counts.",
+            ", ".join(names),
+            user if user == DEFAULT else f"user #{digest(user)}",
+        )

@@ -63,9 +63,11 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     )
     from sglang.srt.tenancy.http.access_log import hide_users
     from sglang.srt.tenancy.http.admin_api import add_routes
-    from sglang.srt.tenancy.http.config_reload import Reloader
+    from sglang.srt.tenancy.http.config_reload import Reloader, warn_of_hidden
     from sglang.srt.tenancy.http.selftest import prove_at_startup, server_stops_on_failure
+    from sglang.srt.tenancy.http.user_endpoints import UserAdministration
     from sglang.srt.tenancy.http.user_erasure import forget
+    from sglang.srt.tenancy.state_file import StateFile
 
     foreign_keys.install()
     request_paths.install()
@@ -74,6 +76,8 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     add_routes(app)
     client = control_client_of(app)
     client.on_user_erased = partial(forget, app)
+    state = StateFile(options.tenant_state) if options.tenant_state else None
+    app.state.tenant_users = UserAdministration(resolver, client, state)
     if options.tenant_config:
         path = options.tenant_config
         reloader = Reloader(resolver, path, client.configure)
@@ -84,7 +88,8 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
             "name any user. Bind them with --tenant-config or --tenant-header."
         )
     with server_stops_on_failure(app, "Public prefixes not published"):
-        await client.configure(config)
+        resolver.config = await client.configure(config)
+    warn_of_hidden(resolver.config)
     ticker.start(client, options)
     metrics = process_metrics.start(limiter, client, options)
     await prove_at_startup(app, options)

@@ -21,19 +21,26 @@ if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
     from sglang.srt.tenancy.cache.core.cache import OwnedCache
 
+_SOURCES = ("device", "host", "storage")
+
 
 class RequestInserter:
-    """Serves the scheduler's two calls for a request. ``cache``: the tenant cache."""
+    """Serves the scheduler's two calls for a request. ``cache``: the tenant cache.
 
-    def __init__(self, cache: Any, core: OwnedCache, usage: UsageCounter):
+    ``report_cached``: as ``--tenant-report-cached``.
+    """
+
+    def __init__(self, cache: Any, core: OwnedCache, usage: UsageCounter, report_cached: str):
         self._cache = cache
         self._core = core
         self._usage = usage
+        self._report_cached = report_cached
         self._tree = core.tree
         self._rows = cache.req_to_token_pool
 
     def insert_unfinished(self, req: Req, chunked: bool) -> None:
         """Insert what was computed so far, and lock it instead of what was locked before."""
+        self._account(req)
         tokens = req.get_fill_ids()
         key = RadixKey(tokens, req.extra_key)
         end = self._core.whole_pages(key)
@@ -73,6 +80,7 @@ class RequestInserter:
 
     def insert_finished(self, req: Req, is_insert: bool, kv_len: int) -> None:
         """Insert all of a request, give back what is not inserted, and its lock."""
+        self._account(req)
         tokens = (req.origin_input_ids + req.output_ids)[:kv_len]
         row = self._rows.req_to_token[req.req_pool_idx, : len(tokens)]
         protected = req.cache_protected_len
@@ -138,19 +146,38 @@ class RequestInserter:
         if inserted is not None and stays_private(req):
             inserted = None
         counted = getattr(req, "counted_to", None)
-        if counted is None:
-            self._usage.admit(account_name(req.user_id), self._found(req, last))
         req.counted_to = self._core.count_request(req.user_id, last, inserted, counted)
 
-    def _found(self, req: Req, last: Node) -> Found:
-        """Tell where a request's prompt came from, once it is computed."""
+    def _account(self, req: Req) -> None:
+        """Count once where a request's prompt came from, and leave in the request what of it may
+        be told."""
+        if getattr(req, "accounted", False) or not req._cache_breakdown_computed:
+            return
+        req.accounted = True
+        found = self._found(req)
+        self._usage.admit(account_name(req.user_id), found)
+        if self._report_cached == "visible":
+            return
+        told = dict.fromkeys(_SOURCES, 0)
+        if self._report_cached == "own":
+            for source, scope, tokens in found.by_scope():
+                if scope == "private":
+                    told[source] += tokens
+        req.cached_tokens = sum(told.values())
+        req.cached_tokens_device = told["device"]
+        req.cached_tokens_host = told["host"]
+        req.cached_tokens_storage = told["storage"]
+
+    def _found(self, req: Req) -> Found:
+        """Tell where a request's prompt came from."""
         found = req.cached_tokens_device + req.cached_tokens_host + req.cached_tokens_storage
+        last: Node | None = req.last_node
         return Found(
             device=req.cached_tokens_device,
             host=req.cached_tokens_host,
             storage=req.cached_tokens_storage,
             computed=max(0, len(req.origin_input_ids) - found),
-            public=min(found, self._tree.public_depth(last)) if found else 0,
+            public=0 if last is None else min(found, self._tree.public_depth(last)),
         )
 
     def _count_answer(self, req: Req) -> None:

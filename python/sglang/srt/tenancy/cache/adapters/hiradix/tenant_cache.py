@@ -67,6 +67,7 @@ class TenantCache(RadixCache):
         self._lasting = Lasting(params.page_size, self._options)
         self._division = weights, shares or None
         self.usage = UsageCounter(weights.keys())
+        self._report_cached = options.tenant_report_cached
         self.events = KVEventPublisher(self, options.tenant_publish_private_events)
         super().__init__(params=params, **upstream)
 
@@ -78,7 +79,7 @@ class TenantCache(RadixCache):
         )
         self._tree = self.core.tree
         self.root_node = root = self._tree.root
-        self._requests = RequestInserter(self, self.core, self.usage)
+        self._requests = RequestInserter(self, self.core, self.usage, self._report_cached)
         self._empty_match_result: MatchResult = self._empty_match_result._replace(
             last_device_node=root, last_host_node=root, best_match_node=root
         )
