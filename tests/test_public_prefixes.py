@@ -38,6 +38,7 @@ TEMPLATE = """\
 {%- endif %}"""
 
 FROM_FILE = fresh_prompt(80)
+WARM_FILE = fresh_prompt(96)
 
 
 def as_config(**texts: str) -> str:
@@ -49,7 +50,7 @@ def as_config(**texts: str) -> str:
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "tenants.toml"
-    path.write_text(as_config(from_file=FROM_FILE))
+    path.write_text(as_config(from_file=FROM_FILE, warm_file=WARM_FILE) + "warm = true\n")
     return path
 
 
@@ -111,6 +112,27 @@ def test_what_is_not_published_stays_private(server: Server) -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_files_prefix_is_public_from_the_start(server: Server, rank: int) -> None:
     assert shared(server, FROM_FILE, rank) == 80
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_who_asks_hits_a_warm_prefix(
+    server: Server, operator: Operator, rank: int
+) -> None:
+    assert cached(server, WARM_FILE + fresh_prompt(20), fresh_user(), rank) == 96
+    text = fresh_prompt(100)
+    assert operator.publish(name=f"warm-{rank}", text=text, warm=True)["warm"] is True
+    assert cached(server, text + fresh_prompt(20), fresh_user(), rank) == 96
+    assert operator.publish(name=f"warm-{rank}", text=text, warm=True)["usable_tokens"] == 96
+    operator.withdraw(f"warm-{rank}")
+    # Nobody was first to compute it: it goes, instead of becoming anybody's.
+    assert cached(server, text + fresh_prompt(20), fresh_user(), rank) == 0
+
+
+def test_what_the_cache_has_no_room_for_is_not_said_to_be_warm(operator: Operator) -> None:
+    body = {"name": "vast", "text": fresh_prompt(4090), "warm": True}
+    message = refusal_of(operator.ask("POST", PREFIXES, body), 409, "warm")
+    assert "vast is registered" in message
+    operator.withdraw("vast")
 
 
 @pytest.mark.parametrize("rank", [0, 1])

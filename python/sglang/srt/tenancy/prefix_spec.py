@@ -14,7 +14,7 @@ MAX_TOKENS = 131_072  # per prefix
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KINDS: tuple[SourceKind, ...] = ("text", "messages", "input_ids")
-_FIELDS = ("name", *_KINDS, "tools")
+_FIELDS = ("name", *_KINDS, "tools", "warm")
 
 
 class PrefixSpecError(ValueError):
@@ -30,13 +30,15 @@ class PrefixSpecError(ValueError):
 class PrefixSpec:
     """A prefix as it was described; ``value`` is a string, messages or token ids.
 
-    ``name`` is None where the digest of the tokens is to be its name.
+    ``name`` is None where the digest of the tokens is to be its name. ``warm``: it is to be
+    computed at once.
     """
 
     name: str | None
     kind: SourceKind
     value: Any
     tools: list[dict[str, Any]] | None = None
+    warm: bool = False
 
 
 def parse_prefix_spec(data: Mapping[str, Any]) -> PrefixSpec:
@@ -59,7 +61,10 @@ def parse_prefix_spec(data: Mapping[str, Any]) -> PrefixSpec:
             )
         _check_objects("tools", tools)
     name = None if data.get("name") is None else check_name(data["name"])
-    return PrefixSpec(name, kind, value, tools)
+    warm = data.get("warm", False)
+    if not isinstance(warm, bool):
+        raise PrefixSpecError("warm", f"{_short(warm)} is neither true nor false")
+    return PrefixSpec(name, kind, value, tools, warm)
 
 
 def check_name(value: Any) -> str:

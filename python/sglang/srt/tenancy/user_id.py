@@ -17,6 +17,8 @@ _USER_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
 PUBLIC = ""  # who owns what belongs to nobody
 GATEWAY = "?gateway"
 SHARED_ANONYMOUS = "?anonymous"
+# Users of the server's own requests begin like this; clients' may not.
+OWN_PREFIX = "server:"
 
 _PROCESS_KEY = "SGLANG_TENANT_PROCESS_KEY"
 _KEY_FORM = re.compile(r"[0-9A-Fa-f]{64}")
@@ -27,9 +29,15 @@ class IdentityError(RequestError):
     """A request whose identity is malformed (400), unknown (401) or refused (403)."""
 
 
-def check_user_id(value: Any, field: str) -> str:
-    """Return the value, if it is a user id. Raises IdentityError 400 that names ``field``."""
+def check_user_id(value: Any, field: str, *, own: bool = False) -> str:
+    """Return the value, if it is a user id. Raises IdentityError 400 that names ``field``.
+
+    ``own``: it is the server's own request that names its user.
+    """
     if isinstance(value, str) and _USER_ID.fullmatch(value):
+        if value.startswith(OWN_PREFIX) and not own:
+            fault = f"{value[:48]!r} begins with {OWN_PREFIX}, as the server's own users do"
+            raise IdentityError(400, field, f"{field}: {fault}; choose another")
         return value
     shown = repr(value)
     if len(shown) > 48:
@@ -39,6 +47,11 @@ def check_user_id(value: Any, field: str) -> str:
         field,
         f"{field}: {shown} is not a user id; give 1 to 128 characters of A-Z a-z 0-9 . _ : @ / -",
     )
+
+
+def is_own(user_id: str | None) -> bool:
+    """Tell whether it is a user of the server's own requests."""
+    return user_id is not None and user_id.startswith(OWN_PREFIX)
 
 
 def account_name(user_id: str | None) -> str:

@@ -12,6 +12,7 @@ from sglang.srt.tenancy.control.channel import connect
 from sglang.srt.tenancy.control.messages import (
     Configure,
     ControlRequest,
+    Prefix,
     Publish,
     Refused,
     UserSet,
@@ -57,11 +58,23 @@ class ControlClient:
         """Have every replica carry out a request that none refuses."""
         self._channel.tell(request)
 
-    async def publish(self, source: PrefixSpec) -> dict[str, Any]:
-        """Register a prefix for an operator's request. Raises Refused, PrefixSpecError."""
+    async def publish(self, source: PrefixSpec) -> tuple[Prefix, dict[str, Any]]:
+        """Register a prefix for an operator's request. Returns it, and what is to be said of it.
+        Raises Refused, PrefixSpecError."""
         self.require_selective()
-        answers = await self.ask(Publish(await self._tokenizer.tokenize(source)))
-        return answers[0]
+        prefix = await self._tokenizer.tokenize(source)
+        answers = await self.ask(Publish(prefix))
+        return prefix, answers[0]
+
+    async def tokenize(self, sources: Sequence[PrefixSpec]) -> list[Prefix]:
+        """Tokenize the config file's prefixes. Raises ConfigError."""
+        prefixes = []
+        for number, source in enumerate(sources):
+            try:
+                prefixes.append(await self._tokenizer.tokenize(source))
+            except PrefixSpecError as error:
+                raise ConfigError(f"public_prefixes[{number}].{error}") from None
+        return prefixes
 
     async def configure(self, config: TenantConfig) -> TenantConfig:
         """Make the file's prefixes, weights and shares the schedulers'. Returns it with what was
@@ -73,7 +86,7 @@ class ControlClient:
                 "cache_share: in --tenant-mode shared nothing is anybody's own; take it out"
             )
         # Also sent without any: a scheduler that does not know our messages shows at start-up.
-        prefixes = await self._tokenized(config.public_prefixes)
+        prefixes = await self.tokenize(config.public_prefixes)
         try:
             users = dict(config.users)
             answers = await self.ask(Configure(prefixes, users, config.public_weight))
@@ -81,15 +94,6 @@ class ControlClient:
             raise ConfigError(str(error)) from None
         overrides = msgspec.convert(answers[0]["overrides"], dict[str, UserSettings])
         return config.with_overrides(overrides)
-
-    async def _tokenized(self, sources: Sequence[PrefixSpec]) -> list[Any]:
-        prefixes = []
-        for number, source in enumerate(sources):
-            try:
-                prefixes.append(await self._tokenizer.tokenize(source))
-            except PrefixSpecError as error:
-                raise ConfigError(f"public_prefixes[{number}].{error}") from None
-        return prefixes
 
     def require_selective(self) -> None:
         """Raises Refused 409 in a mode that has no use for public prefixes."""

@@ -24,6 +24,7 @@ from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.http.user_endpoints import UserAdministration
+from sglang.srt.tenancy.http.warming import warm
 from sglang.srt.tenancy.metrics.users import render
 from sglang.srt.tenancy.prefix_spec import PrefixSpecError, check_name, parse_prefix_spec
 from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
@@ -129,8 +130,13 @@ async def list_prefixes(request: Request) -> dict[str, Any]:
 
 
 async def publish(request: Request) -> dict[str, Any]:
-    """Register a public prefix."""
-    return await control_client_of(request.app).publish(parse_prefix_spec(await _object(request)))
+    """Register a public prefix, and compute it at once where it is to be ``warm``."""
+    spec = parse_prefix_spec(await _object(request))
+    prefix, answer = await control_client_of(request.app).publish(spec)
+    if spec.warm:
+        await warm(request.app, [prefix])
+        answer["warm"] = True
+    return answer
 
 
 async def withdraw(request: Request) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from sglang.srt.tenancy.config import ConfigError, TenantConfig
+from sglang.srt.tenancy.control.messages import Refused
 from sglang.srt.tenancy.http.identity import Resolver
 from sglang.srt.tenancy.http.log import logger
 from sglang.srt.tenancy.user_id import digest
@@ -16,7 +17,8 @@ class Reloader:
     """Exchanges the config as a whole: users, keys, limits, and what the schedulers know of it
     (public prefixes, weights, shares), or nothing.
 
-    ``publish``: makes a config the schedulers'; raises ConfigError.
+    ``publish``: makes a config the schedulers'; raises ConfigError. ``warm``: computes the prefixes
+    that are to be; raises Refused.
     """
 
     def __init__(
@@ -24,10 +26,12 @@ class Reloader:
         resolver: Resolver,
         path: str,
         publish: Callable[[TenantConfig], Awaitable[object]],
+        warm: Callable[[TenantConfig], Awaitable[None]],
     ):
         self._resolver = resolver
         self._path = path
         self._publish = publish
+        self._warm = warm
         self._one_at_a_time = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -51,6 +55,13 @@ class Reloader:
                 self._resolver.config = config
                 logger.info("Tenant config reloaded: %d keys.", len(config.holders))
                 warn_of_hidden(config)
+                await self._compute(config)
+
+    async def _compute(self, config: TenantConfig) -> None:
+        try:
+            await self._warm(config)
+        except Refused as error:
+            logger.error("Not all public prefixes are computed: %s", error)
 
     def _keep_out(self, config: TenantConfig) -> None:
         """Refuse a config by which nobody would need a key any more: a half-written file is one."""

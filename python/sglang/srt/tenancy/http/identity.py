@@ -79,7 +79,7 @@ class Resolver:
         """Raises IdentityError: 400 malformed, 401 unknown caller, 403 somebody else's name."""
         scope = _cache_scope(body)
         if from_the_server_itself(headers):
-            return RequestIdentity(_claimed(body), scope, is_the_server_itself=True)
+            return RequestIdentity(_claimed(body, own=True), scope, is_the_server_itself=True)
         operator = self.is_admin(headers)
         settled, user = self._vouched(headers, body)
         users = _for_each_claimed(user, body) if settled else _claimed(body)
@@ -177,12 +177,12 @@ def _each(users: UserIds) -> tuple[str | None, ...]:
     return users if isinstance(users, tuple) else (users,)
 
 
-def _user_ids(value: Any) -> UserIds:
+def _user_ids(value: Any, *, own: bool = False) -> UserIds:
     if isinstance(value, list):
         if not value:
             raise IdentityError(400, "user_id", "user_id: an empty list; give one user")
-        return tuple(None if v is None else check_user_id(v, "user_id") for v in value)
-    return None if value is None else check_user_id(value, "user_id")
+        return tuple(None if v is None else check_user_id(v, "user_id", own=own) for v in value)
+    return None if value is None else check_user_id(value, "user_id", own=own)
 
 
 def _for_each_claimed(user: str | None, body: Body) -> UserIds:
@@ -192,12 +192,14 @@ def _for_each_claimed(user: str | None, body: Body) -> UserIds:
     return (user,) * len(users) if users else user
 
 
-def _claimed(body: Body) -> UserIds:
+def _claimed(body: Body, *, own: bool = False) -> UserIds:
     """Read the body's own word, first field that is set. Only ``user_id`` may be a list."""
     for field in BODY_FIELDS:
         value = body.get(field)
         if value is not None:
-            return _user_ids(value) if field == "user_id" else check_user_id(value, field)
+            if field == "user_id":
+                return _user_ids(value, own=own)
+            return check_user_id(value, field, own=own)
     return None
 
 

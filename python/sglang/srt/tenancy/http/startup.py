@@ -67,6 +67,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.http.selftest import prove_at_startup, server_stops_on_failure
     from sglang.srt.tenancy.http.user_endpoints import UserAdministration
     from sglang.srt.tenancy.http.user_erasure import forget
+    from sglang.srt.tenancy.http.warming import warm_file
     from sglang.srt.tenancy.state_file import StateFile
 
     foreign_keys.install()
@@ -80,7 +81,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     app.state.tenant_users = UserAdministration(resolver, client, state)
     if options.tenant_config:
         path = options.tenant_config
-        reloader = Reloader(resolver, path, client.configure)
+        reloader = Reloader(resolver, path, client.configure, partial(warm_file, app))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.hangup)
     if not config.has_keys and not options.tenant_header:
         logger.warning(
@@ -93,5 +94,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     ticker.start(client, options)
     metrics = process_metrics.start(limiter, client, options)
     await prove_at_startup(app, options)
+    with server_stops_on_failure(app, "Public prefixes not computed"):
+        await warm_file(app, resolver.config)
     manager = get_global_state().tokenizer_manager
     await detector.start(client, manager, options, metrics.observe_latency())

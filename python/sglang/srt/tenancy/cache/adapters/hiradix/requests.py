@@ -15,7 +15,7 @@ from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node
 from sglang.srt.tenancy.cache.core.tree import Path
 from sglang.srt.tenancy.namespace import keeps_out_of_tree, stays_private
 from sglang.srt.tenancy.usage import Found, UsageCounter
-from sglang.srt.tenancy.user_id import account_name
+from sglang.srt.tenancy.user_id import account_name, is_own
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import Req
@@ -154,6 +154,8 @@ class RequestInserter:
         if getattr(req, "accounted", False) or not req._cache_breakdown_computed:
             return
         req.accounted = True
+        if is_own(req.user_id):
+            return  # it looks at the cache for the server itself
         found = self._found(req)
         self._usage.admit(account_name(req.user_id), found)
         if self._report_cached == "visible":
@@ -183,6 +185,6 @@ class RequestInserter:
     def _count_answer(self, req: Req) -> None:
         """Count an answer's tokens once, however often the request is put back and resumed."""
         fresh = len(req.output_ids) - getattr(req, "counted_outputs", 0)
-        if fresh > 0:
+        if fresh > 0 and not is_own(req.user_id):
             req.counted_outputs = len(req.output_ids)
             self._usage.answered(account_name(req.user_id), fresh)
