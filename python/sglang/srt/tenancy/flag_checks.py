@@ -25,6 +25,8 @@ _FAIR_FLAGS = {
     "tenant_dlpm_quantum": ["dlpm"],
 }
 
+_LONGEST_TRIAL = 600.0  # seconds of CPU for one grammar
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -105,12 +107,21 @@ def _check_numbers(args: ServerArgs) -> None:
         "tenant_max_stops": 0,
         "tenant_max_logit_bias": 0,
         "tenant_max_grammar_bytes": 0,
+        "tenant_grammar_seconds": 0,
+        "tenant_grammar_step_seconds": 0.001,
+        "tenant_grammar_memory": 16,
         "tenant_max_media": 0,
     }
     for field, minimum in least.items():
         value = getattr(args, field)
         if not value >= minimum:
             raise ValueError(f"{flag(field)}: {value} is too small; give {minimum} or more")
+    for field in ("tenant_grammar_seconds", "tenant_grammar_step_seconds"):
+        if not getattr(args, field) <= _LONGEST_TRIAL:
+            raise ValueError(
+                f"{flag(field)}: {getattr(args, field)} is too long; give at most "
+                f"{_LONGEST_TRIAL:g} seconds"
+            )
     _check_idle_ttl(args)
     if not 0 <= args.tenant_rdr_threshold <= 1:
         raise ValueError(

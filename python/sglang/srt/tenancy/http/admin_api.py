@@ -21,6 +21,7 @@ from sglang.srt.tenancy.control.messages import (
 )
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
+from sglang.srt.tenancy.grammar import service as grammar_trials
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.prefix_spec import PrefixSpecError, check_name, parse_prefix_spec
 from sglang.srt.tenancy.user_id import IdentityError, check_user_id, digest
@@ -43,6 +44,7 @@ def add_routes(app: FastAPI) -> None:
         ("GET", "/tenant/stats", stats),
         ("GET", "/tenant/tree", tree),
         ("GET", "/tenant/detector", detector),
+        ("GET", "/tenant/grammars", grammars),
         ("GET", "/tenant/public_prefixes", list_prefixes),
         ("POST", "/tenant/public_prefixes", publish),
         ("DELETE", "/tenant/public_prefixes", withdraw),
@@ -97,6 +99,11 @@ async def tree(request: Request) -> dict[str, Any]:
 async def detector(request: Request) -> dict[str, Any]:
     """Show what the detector of the HTTP process that answers did so far: numbers only."""
     return {"detector": service.stats()}
+
+
+async def grammars(request: Request) -> dict[str, Any]:
+    """Show what the HTTP process that answers found of grammars so far: numbers only."""
+    return {"grammars": grammar_trials.stats()}
 
 
 async def list_prefixes(request: Request) -> dict[str, Any]:
