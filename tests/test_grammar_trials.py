@@ -270,6 +270,21 @@ async def test_what_is_remembered_is_each_users_own_and_bounded(calls: CompilerC
         assert trials.stats()["remembered"] == 3
 
 
+async def test_a_vocabulary_that_cannot_be_read_is_read_again(calls: CompilerCalls) -> None:
+    made: list[CompilerCalls | OSError] = [OSError("once"), calls]
+
+    def make() -> CompilerCalls:
+        one = made.pop(0)
+        if isinstance(one, OSError):
+            raise one
+        return one
+
+    trials = GrammarTrials(make)
+    assert (await refusal(trials, "ann", "regex", "a")).status_code == 503
+    await trials.check("ann", "regex", "a")
+    await trials.stop()
+
+
 async def test_what_the_scheduler_compiles_for_nobody_passes() -> None:
     def none() -> CompilerCalls:
         raise NoGrammars

@@ -89,14 +89,14 @@ class GrammarTrials:
         else:
             try:
                 call = (await self._known_calls()).call(field, grammar)
+                verdict = await self._tried(key, call)
             except NoGrammars:
                 return
             except InvalidGrammar as error:
                 raise bad_field(field, "cannot be read as a grammar", str(error)) from None
-            try:
-                verdict = await self._tried(key, call)
-            except WorkerFailed as failure:
-                logger.error("A grammar could not be tried: %s.", failure)
+            except Exception as error:  # noqa: BLE001 - of the server, whatever it is
+                why = error if isinstance(error, WorkerFailed) else type(error).__name__
+                logger.error("A grammar could not be tried: %s.", why)
                 raise RequestError(
                     503, field, f"{field}: grammars cannot be tried now; send it again later"
                 ) from None
@@ -129,7 +129,8 @@ class GrammarTrials:
         await self._end_process()
 
     async def _known_calls(self) -> Calls:
-        if self._calls is None:
+        failed = self._calls is not None and self._calls.done() and self._calls.exception()
+        if self._calls is None or (failed and not isinstance(failed, NoGrammars)):
             self._calls = asyncio.ensure_future(asyncio.to_thread(self._make_calls))
         return await asyncio.shield(self._calls)
 

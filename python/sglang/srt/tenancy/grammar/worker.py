@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import re
 import resource
 import signal
 from contextlib import suppress
@@ -22,6 +23,7 @@ from sglang.srt.tenancy.grammar.native import NativeCompiler
 _WALK = "sglang.srt.tenancy.grammar.walk"  # numpy: after the compiler has set its threads
 _PR_SET_PDEATHSIG = 1
 _STACK = 4 << 20  # bytes; half of what a thread of the scheduler has
+_FAILED_CHECK = re.compile(r"^Check failed: \(.*?\) is false: ")
 _ENDED_BY_TIME = (signal.SIGPROF, signal.SIGALRM)
 _libc = ctypes.CDLL(None)
 
@@ -134,4 +136,4 @@ def _told(text: str) -> str:
     """Return the compiler's words, without the place in its own source."""
     said = text.strip().splitlines()[-1] if text.strip() else ""
     _, mark, rest = said.rpartition(".cc:")
-    return (rest.partition(": ")[2] if mark else said)[:200]
+    return _FAILED_CHECK.sub("", rest.partition(": ")[2] if mark else said)[:200]
