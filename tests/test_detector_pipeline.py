@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from support.detector import BYTES, Delivered, Found, running, until
 
-from sglang.srt.tenancy.detect import process, wire
+from sglang.srt.tenancy.detect import wire
 from sglang.srt.tenancy.detect.judge import parse
 from sglang.srt.tenancy.detect.pipeline import Limits, Pipeline, Prompt
+from sglang.srt.tenancy.worker import process
 
 HARMLESS = "words " * 50
 CARD = f"{HARMLESS}4012 8888 8888 1881 {HARMLESS}"

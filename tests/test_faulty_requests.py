@@ -29,6 +29,8 @@ def server(
     with Server(
         tiny_model,
         *("--enable-tenant-cache", "--enable-hierarchical-cache", "--tp-size", str(request.param)),
+        # Grammars are to reach the scheduler.
+        *("--tenant-grammar-seconds", "0"),
         env=env,
     ) as server:
         yield server
@@ -109,6 +111,22 @@ GRAMMARS: dict[str, dict[str, str]] = {
     "no root": {"ebnf": 'x ::= "a"'},
     "empty tag": {"structural_tag": "{}"},
 }
+
+
+def test_the_log_shows_no_grammar_that_failed(server: Server) -> None:
+    secret = "hunter2hunter2"
+    asker = Asker(server)
+    for field in ("json_schema", "regex", "ebnf", "structural_tag"):
+        grammar = {field: f"( {secret}"}
+        assert ask(server, [1, 2], sampling_params=grammar).status_code == 400
+        assert ask(server, [1, 2], sampling_params=grammar, stream=True).status_code == 400
+        body = {"model": "m", "prompt": "x", "user_id": "mallory", "sampling_params": grammar}
+        asker.post("/v1/completions", body)
+    body = {"model": "m", "prompt": "x", "regex": f"( {secret}"}
+    assert asker.post("/v1/completions", body).status_code == 400
+    ask(server, [1, 2], sampling_params={"stop_regex": f"( {secret}", "max_new_tokens": 2})
+    assert secret not in server.log
+    assert "Hit invalid regex" in server.log
 
 
 @pytest.mark.parametrize("name", GRAMMARS)

@@ -7,6 +7,7 @@ before, and no process of the server is another one.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.grammars import HONEST, HOSTILE, INTEGERS, SCHEMA
 from support.server import Server
 
 pytestmark = pytest.mark.server
@@ -49,7 +51,8 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         *("--enable-tenant-cache", "--enable-hierarchical-cache", "--enable-cache-report"),
         *("--tenant-config", str(config), "--admin-api-key", ADMIN, "--enable-metrics"),
         *("--context-length", str(CONTEXT), "--tenant-max-connections", str(CONNECTIONS)),
-        *("--tenant-body-timeout", "3"),
+        # Whose model says spaces for as long as it may.
+        *("--tenant-body-timeout", "3", "--constrained-json-disable-any-whitespace"),
         env={"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"},
     ) as server:
         yield server
@@ -413,3 +416,92 @@ def test_nobody_holds_a_connection_without_a_key(server: Server, key: str) -> No
     began = time.monotonic()
     assert status_of(half_a_body(server, key)) == 401
     assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_hostile_grammar_is_refused_and_others_go_on(
+    server: Server, alice: User, mallory: User, stream: bool
+) -> None:
+    body = {"text": "Once", "sampling_params": {**GREEDY, "max_new_tokens": 400}}
+    alone = alice.post("/generate", body).json()["output_ids"]
+    with ThreadPoolExecutor() as pool:
+        hers = pool.submit(User(server, ALICE).post, "/generate", body)
+        for name, (field, grammar, said) in HOSTILE.items():
+            path, asked = sampling(**{field: grammar})
+            response = mallory.post(path, {**asked, "stream": stream})
+            assert response.status_code == 400, (name, response.text[:200])
+            assert response.json()["error"]["param"] == field, name
+            assert said in response.text, name
+            assert "/cpp/" not in response.text
+        assert hers.result().json()["output_ids"] == alone
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_grammar_is_followed(mallory: User, name: str) -> None:
+    field, grammar = HONEST[name]
+    path, body = sampling(**{field: grammar, "max_new_tokens": 60, "temperature": 0})
+    first, second = (mallory.post(path, body) for _ in range(2))
+    assert first.status_code == 200, first.text
+    assert first.json()["text"] == second.json()["text"]
+    if name == "regex":
+        assert re.match(r"\d{3}-\d{4}(foo|bar)", first.json()["text"])
+    if name == "schema":
+        assert set(json.loads(first.json()["text"])) == {"name", "age"}
+
+
+FORMAT = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
+FUNCTION = {"name": "save", "description": "Save it.", "parameters": SCHEMA}
+TOOLS = {"tools": [{"type": "function", "function": FUNCTION}], "tool_choice": "required"}
+ENDLESS = {"$ref": "#"}
+HEAVY = {"type": "object", "properties": {"a": {"anyOf": INTEGERS}}}
+
+
+def test_formats_and_tools_of_other_endpoints_are_grammars_too(mallory: User) -> None:
+    formatted = mallory.post(*chat(response_format=FORMAT, max_tokens=80, temperature=0))
+    assert formatted.status_code == 200, formatted.text
+    said = formatted.json()["choices"][0]["message"]["content"]
+    assert set(json.loads(said)) == {"name", "age"}
+    called = mallory.post(*chat(**TOOLS, parallel_tool_calls=False, max_tokens=200, temperature=0))
+    assert called.status_code == 200, called.text
+    # Without --tool-call-parser the call stays in the content.
+    (call,) = json.loads(called.json()["choices"][0]["message"]["content"])
+    assert call["name"] == "save"
+    assert set(call["parameters"]) == {"name", "age"}
+    for path, body in (
+        chat(response_format={**FORMAT, "json_schema": {"name": "x", "schema": ENDLESS}}),
+        completion(response_format={**FORMAT, "json_schema": {"name": "x", "schema": ENDLESS}}),
+        completion(regex=HOSTILE["unbalanced"][1]),
+        chat(
+            tools=[{"type": "function", "function": {**FUNCTION, "parameters": HEAVY}}],
+            tool_choice="required",
+        ),
+    ):
+        refused = mallory.post(path, body)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["param"] in ("json_schema", "regex", "structural_tag")
+
+
+def test_each_grammar_of_a_batch_is_tried(mallory: User) -> None:
+    good = {"max_new_tokens": 2, "regex": "a+"}
+    params = [good, good, {"max_new_tokens": 2, "regex": "b+"}]
+    body = {"text": ["x", "y", "z"], "sampling_params": params}
+    assert mallory.post("/generate", body).status_code == 200
+    params[2] = {"regex": "("}
+    assert mallory.post("/generate", body).json()["error"]["param"] == "regex"
+    assert mallory.post(*sampling(regex=["a"])).json()["error"]["param"] == "regex"
+    assert mallory.post(*sampling(regex="a" * 70_000)).json()["error"]["param"] == "regex"
+
+
+def test_the_log_shows_no_grammar(server: Server, mallory: User) -> None:
+    secret = "hunter2hunter2"
+    for field in ("json_schema", "regex", "ebnf", "structural_tag"):
+        assert mallory.post(*sampling(**{field: f"( {secret}"})).status_code == 400
+    assert secret not in server.log
+
+
+def test_operators_see_what_became_of_grammars(server: Server) -> None:
+    User(server, MALLORY).post(*sampling(regex="a+"))
+    counted = User(server, ADMIN).http.get("/tenant/grammars").json()["grammars"]
+    assert counted["pid"] in {process.pid for process in server.running.processes()}
+    assert counted["counts"]["tried"] >= 1
+    assert User(server, MALLORY).http.get("/tenant/grammars").status_code in (401, 403)

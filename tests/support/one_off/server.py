@@ -81,7 +81,7 @@ def _processes(server: Server) -> dict[str, psutil.Process]:
         for part, name in (
             ("sglang::scheduler", "scheduler"),
             ("sglang::detokenizer", "detokenizer"),
-            ("detect/worker.py", "detector"),
+            ("detect.worker", "detector"),
         ):
             if part in title:
                 found[name] = process

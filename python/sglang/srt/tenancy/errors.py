@@ -20,22 +20,29 @@ _ANTHROPIC_PATH = "/v1/messages"
 class RequestError(ValueError):
     """A request that the server refuses.
 
-    ``param``: the field, header or limit at fault, which the message names too.
+    ``param``: the field, header or limit at fault, which the message names too. ``detail``: what
+    the client is told besides, and nobody else: upstream logs the message.
     """
 
-    def __init__(self, status_code: int, param: str, message: str):
+    def __init__(self, status_code: int, param: str, message: str, detail: str = ""):
         super().__init__(message)
         self.status_code = status_code
         self.param = param
+        self.detail = detail
+
+    @property
+    def told(self) -> str:
+        """What the client is told."""
+        return f"{self} ({self.detail})" if self.detail else str(self)
 
     @property
     def headers(self) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"} if self.status_code == 401 else {}
 
 
-def bad_field(field: str, fault: str) -> RequestError:
+def bad_field(field: str, fault: str, detail: str = "") -> RequestError:
     """Make the error of a field that no request may have like this: 400."""
-    return RequestError(400, field, f"{field}: {fault}")
+    return RequestError(400, field, f"{field}: {fault}", detail)
 
 
 def error_response(

@@ -25,6 +25,8 @@ _FAIR_FLAGS = {
     "tenant_dlpm_quantum": ["dlpm"],
 }
 
+_SHORTEST_TRIAL, _LONGEST_TRIAL = 0.05, 600.0  # seconds of CPU for one grammar
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -105,17 +107,35 @@ def _check_numbers(args: ServerArgs) -> None:
         "tenant_max_stops": 0,
         "tenant_max_logit_bias": 0,
         "tenant_max_grammar_bytes": 0,
+        "tenant_grammar_seconds": 0,
+        "tenant_grammar_step_seconds": 0.001,
+        "tenant_grammar_memory": 16,
         "tenant_max_media": 0,
     }
     for field, minimum in least.items():
         value = getattr(args, field)
         if not value >= minimum:
             raise ValueError(f"{flag(field)}: {value} is too small; give {minimum} or more")
+    _check_trials(args)
     _check_idle_ttl(args)
     if not 0 <= args.tenant_rdr_threshold <= 1:
         raise ValueError(
             f"--tenant-rdr-threshold: {args.tenant_rdr_threshold} is no ratio; give 0 to 1 "
             "(0 never demotes)"
+        )
+
+
+def _check_trials(args: ServerArgs) -> None:
+    for field in ("tenant_grammar_seconds", "tenant_grammar_step_seconds"):
+        value = getattr(args, field)
+        if not value <= _LONGEST_TRIAL:
+            raise ValueError(
+                f"{flag(field)}: {value} is too long; give at most {_LONGEST_TRIAL:g} seconds"
+            )
+    if 0 < args.tenant_grammar_seconds < _SHORTEST_TRIAL:
+        raise ValueError(
+            f"--tenant-grammar-seconds: {args.tenant_grammar_seconds} is too short for any "
+            f"grammar; give {_SHORTEST_TRIAL:g} or more, or 0 to try none"
         )
 
 

@@ -254,6 +254,22 @@ class TenantOptions(_OfOneProcess):
         Arg(help="Largest JSON schema, regular expression or grammar of a request."),
         NS("serving"),
     ] = 65_536
+    tenant_grammar_seconds: A[
+        float,
+        Arg(
+            help="Seconds of CPU in which a grammar of a request must compile, and some steps be "
+            "walked through it, in a process apart. 0: none is tried."
+        ),
+        NS("serving"),
+    ] = 2.0
+    tenant_grammar_step_seconds: A[
+        float,
+        Arg(help="Seconds of CPU that a grammar may need for one token of an answer."),
+        NS("serving"),
+    ] = 0.02
+    tenant_grammar_memory: A[
+        int, Arg(help="Megabytes that a grammar may need while it is compiled."), NS("serving")
+    ] = 256
     tenant_max_media: A[
         int, Arg(help="Pictures, videos and sounds in one request, at most."), NS("serving")
     ] = 64

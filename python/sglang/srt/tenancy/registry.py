@@ -15,6 +15,8 @@ from sglang.srt.tenancy.cache.adapters.hiradix.zeroize import zeroize_freed_slot
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.control import scheduler_handler
 from sglang.srt.tenancy.flags import BACKEND
+from sglang.srt.tenancy.grammar import scheduler_cache as grammar_cache
+from sglang.srt.tenancy.grammar.log import hide_grammars
 from sglang.srt.tenancy.metrics import scheduler as scheduler_metrics
 from sglang.srt.tenancy.namespace import adopt
 from sglang.srt.tenancy.schedule import faulty_requests, preemption, sessions
@@ -29,6 +31,8 @@ __all__ = ["adopt", "build", "refuse"]
 def build(context: TreeCacheBuildContext) -> BasePrefixCache:
     """Build the tenant cache for this model. Raises ValueError for trees that have no owners."""
     refuse(context)
+    hide_grammars()
+    grammar_cache.bound_cache()
     # As it stands when the server starts: every rank has the same.
     config = TenantConfig.of(context.server_args)
     cache = _build(context, config)
@@ -78,6 +82,7 @@ if get_radix_cache_factory(BACKEND) is None:
     scheduler_handler.install()
     scheduler_hooks.install()
     faulty_requests.install()
+    grammar_cache.install()
     preemption.install()
     sessions.install()
     scheduler_metrics.install()

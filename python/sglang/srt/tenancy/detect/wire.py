@@ -1,12 +1,8 @@
-"""What the server and its detector process say to each other: msgpack, with a length before."""
+"""What the server and its detector process say to each other: msgpack."""
 
 from __future__ import annotations
 
-from typing import BinaryIO
-
 import msgspec
-
-LENGTH = 4  # bytes, big-endian
 
 Tokens = bytes  # of an array of typecode "q"
 
@@ -59,9 +55,8 @@ _questions = msgspec.msgpack.Decoder(Setup | Batch)
 _answers = msgspec.msgpack.Decoder(Ready | Results)
 
 
-def frame(message: Setup | Batch | Ready | Results) -> bytes:
-    body = _encoder.encode(message)
-    return len(body).to_bytes(LENGTH, "big") + body
+def encode(message: Setup | Batch | Ready | Results) -> bytes:
+    return _encoder.encode(message)
 
 
 def answer(body: bytes) -> Ready | Results:
@@ -69,9 +64,6 @@ def answer(body: bytes) -> Ready | Results:
     return _answers.decode(body)
 
 
-def read_question(stream: BinaryIO) -> Setup | Batch | None:
-    """Read the next message; None where the other side is gone."""
-    head = stream.read(LENGTH)
-    if len(head) < LENGTH:
-        return None
-    return _questions.decode(stream.read(int.from_bytes(head, "big")))
+def question(body: bytes) -> Setup | Batch:
+    """Decode what the server says. Raises msgspec.DecodeError."""
+    return _questions.decode(body)

@@ -1,58 +1,33 @@
-"""The detector process: prompts in on stdin, results out on stdout.
+"""The detector process: prompts in, results out (``worker.main`` runs it).
 
 Patterns hold the interpreter's lock while they search, so they run in no process that serves.
-It is started as a script: the package's own ``__init__`` would load all of the engine, seconds
-and hundreds of megabytes, for what a few small files do.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from array import array
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sglang.srt.tenancy.detect import scan, wire
+from sglang.srt.tenancy.detect import scan, wire
 
 
-def _without_the_engine() -> None:
-    """Let ``sglang.srt.tenancy.detect`` be imported without what is above it."""
-    here = Path(__file__).parent
-    names = ("sglang.srt.tenancy.detect", "sglang.srt.tenancy", "sglang.srt", "sglang")
-    for name, folder in zip(names, (here, *here.parents), strict=False):
-        package = ModuleType(name)
-        package.__path__ = [str(folder)]
-        sys.modules[name] = package
-    # A script's folder comes first: our file names would hide others' modules.
-    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry) != here.resolve()]
+class Worker:
+    """Scans prompts as its first message says."""
 
+    def __init__(self) -> None:
+        self._scanner: scan.Scanner | None = None
 
-def main() -> None:
-    """Serve until stdin ends."""
-    from sglang.srt.tenancy.detect import wire
-
-    os.nice(10)
-    questions = sys.stdin.buffer
-    # Whatever a library prints must not get between the messages.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    scanner = None
-    while (question := wire.read_question(questions)) is not None:
+    def answer(self, body: bytes) -> bytes:
+        question = wire.question(body)
         if isinstance(question, wire.Setup):
-            scanner = _scanner(question)
-            answers.write(wire.frame(wire.Ready()))
-        else:
-            assert scanner is not None, "no Setup came first"
-            results = scanner.scan([array("q", prompt) for prompt in question.prompts])
-            answers.write(wire.frame(wire.Results([_result(one) for one in results])))
-        answers.flush()
+            self._scanner = _scanner(question)
+            return wire.encode(wire.Ready())
+        assert self._scanner is not None, "no Setup came first"
+        results = self._scanner.scan([array("q", prompt) for prompt in question.prompts])
+        return wire.encode(wire.Results([_result(one) for one in results]))
 
 
 def _scanner(setup: wire.Setup) -> scan.Scanner:
-    from sglang.srt.tenancy.detect import scan
     from sglang.srt.tenancy.detect.rules import Rules
 
     finders: list[scan.Finder] = [Rules()]
@@ -66,8 +41,6 @@ def _scanner(setup: wire.Setup) -> scan.Scanner:
 
 
 def _result(result: scan.PromptScan) -> wire.Result:
-    from sglang.srt.tenancy.detect import wire
-
     hints = [wire.Hint(*hint) for hint in result.hints]
     return wire.Result(
         result.harmless,
@@ -78,8 +51,3 @@ def _result(result: scan.PromptScan) -> wire.Result:
         result.read,
         result.known,
     )
-
-
-if __name__ == "__main__":
-    _without_the_engine()
-    main()

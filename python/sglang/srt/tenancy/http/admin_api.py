@@ -22,6 +22,7 @@ from sglang.srt.tenancy.control.messages import (
 )
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
+from sglang.srt.tenancy.grammar import service as grammar_trials
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.http.user_endpoints import UserAdministration
 from sglang.srt.tenancy.http.warming import warm
@@ -51,6 +52,7 @@ def add_routes(app: FastAPI) -> None:
         ("GET", "/tenant/tree", tree),
         ("GET", "/tenant/detector", detector),
         ("GET", "/tenant/metrics", metrics),
+        ("GET", "/tenant/grammars", grammars),
         ("GET", "/tenant/public_prefixes", list_prefixes),
         ("POST", "/tenant/public_prefixes", publish),
         ("DELETE", "/tenant/public_prefixes", withdraw),
@@ -120,6 +122,11 @@ async def metrics(request: Request) -> Response:
     client = control_client_of(request.app)
     replicas = await client.ask(Usage())
     return Response(render(replicas, client.plain_ids), media_type=_PROMETHEUS)
+
+
+async def grammars(request: Request) -> dict[str, Any]:
+    """Show what the HTTP process that answers found of grammars so far: numbers only."""
+    return {"grammars": grammar_trials.stats()}
 
 
 async def list_prefixes(request: Request) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.tenancy.errors import RequestError, bad_field
+from sglang.srt.tenancy.grammar.trials import GrammarTrials
 from sglang.srt.tenancy.http import off_loop
 from sglang.srt.tenancy.http.held_response import current_response
 from sglang.srt.tenancy.http.log import logger, where
@@ -27,9 +29,12 @@ from sglang.srt.tenancy.user_id import account_name
 from sglang.srt.tenancy.validation.bounds import Bounds
 from sglang.srt.tenancy.validation.fields import EngineRequest, check_prompt, check_request
 from sglang.srt.tenancy.validation.message import check_message
+from sglang.srt.tenancy.validation.sampling import grammar_of
 
 if TYPE_CHECKING:
     from sglang.srt.managers.tokenizer_manager import TokenizerManager
+
+T = TypeVar("T")
 
 _MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 # What Python raises where upstream takes a type for granted. Its own refusals are ValueErrors.
@@ -49,8 +54,14 @@ _LOOK_FOR_CLIENT = 0.25  # seconds between two looks whether a client that waits
 class Intake:
     """What one HTTP process lets into its tokenizer manager, and what of it is under way."""
 
-    def __init__(self, manager: TokenizerManager, limiter: RateLimiter):
+    def __init__(
+        self,
+        manager: TokenizerManager,
+        limiter: RateLimiter,
+        trials: GrammarTrials | None = None,
+    ):
         self.manager = manager
+        self.trials = trials
         self.options = manager.server_args
         self.limiter = limiter
         self.bounds = Bounds.of(self.options)
@@ -77,24 +88,22 @@ class Intake:
         weights: defaultdict[str, float] = defaultdict(float)
         for user, prompt in zip(users, texts, strict=False):
             weights[user] += len(prompt) / (BYTES_PER_TOKEN if isinstance(prompt, str) else 1)
-        call.permit = await self._while_connected(answers, weights, request)
+        entering = self.limiter.enter(answers, weights)
+        call.permit = await _while_connected(entering, request, self._give_back)
         self.calls.update(dict.fromkeys(call.users, call))
+        try:
+            await self._try_grammars(obj, users, request)
+        except BaseException:
+            call.end()
+            raise
         return call
 
-    async def _while_connected(
-        self, answers: Counter[str], tokens: dict[str, float], request: Any
-    ) -> Permit:
-        """Wait for the limits to have room, as long as the client does. Raises ValueError."""
-        entering = asyncio.ensure_future(self.limiter.enter(answers, tokens))
-        try:
-            while not (await asyncio.wait([entering], timeout=_LOOK_FOR_CLIENT))[0]:
-                if request is not None and await request.is_disconnected():
-                    raise ValueError("The client is gone")
-        except BaseException:
-            entering.cancel()
-            entering.add_done_callback(self._give_back)  # it may have come in meanwhile
-            raise
-        return entering.result()
+    async def _try_grammars(self, obj: EngineRequest, users: Sequence[str], request: Any) -> None:
+        """Have each grammar of a request tried before the scheduler sees it."""
+        if self.trials is None or not isinstance(obj, GenerateReqInput):
+            return
+        for user, field, grammar in _grammars(obj, users, self.bounds):
+            await _while_connected(self.trials.check(user, field, grammar), request)
 
     def _give_back(self, entered: asyncio.Future[Permit]) -> None:
         if not entered.cancelled() and not entered.exception():
@@ -158,10 +167,12 @@ class EngineCall:
 _intake: Intake | None = None
 
 
-def install(manager: TokenizerManager, limiter: RateLimiter) -> None:
+def install(
+    manager: TokenizerManager, limiter: RateLimiter, trials: GrammarTrials | None = None
+) -> None:
     """Attach the intake to this process's tokenizer manager. Twice is as good as once."""
     global _intake
-    _intake = Intake(manager, limiter)
+    _intake = Intake(manager, limiter, trials)
     hooks: list[tuple[str, Callable[..., Any], HookType]] = [
         ("generate_request", _generate, HookType.AROUND),
         ("abort_request", _abort, HookType.AROUND),
@@ -276,6 +287,41 @@ def _charge(manager: TokenizerManager, outputs: Any) -> None:
         call = _intake.calls.get(logical_id(rid))
         if call is not None:
             call.charge_answer(rid, answered)
+
+
+async def _while_connected(
+    coroutine: Coroutine[Any, Any, T],
+    request: Any,
+    give_back: Callable[[asyncio.Future[T]], None] | None = None,
+) -> T:
+    """Wait as long as the client does. Raises ValueError where it is gone.
+
+    ``give_back``: called then, for what has come meanwhile.
+    """
+    waiting = asyncio.ensure_future(coroutine)
+    try:
+        while not (await asyncio.wait([waiting], timeout=_LOOK_FOR_CLIENT))[0]:
+            if request is not None and await request.is_disconnected():
+                raise ValueError("The client is gone")
+    except BaseException:
+        waiting.cancel()
+        if give_back is not None:
+            waiting.add_done_callback(give_back)
+        raise
+    return waiting.result()
+
+
+def _grammars(
+    obj: GenerateReqInput, users: Sequence[str], bounds: Bounds
+) -> Iterable[tuple[str, str, str]]:
+    """Return each grammar of a normalized request once: whose, in which field, and what it is."""
+    found: dict[tuple[str, str, str], None] = {}
+    for user, params in zip(itertools.cycle(users), _each(obj.sampling_params), strict=False):
+        grammar = grammar_of(params, bounds) if isinstance(params, dict) else None
+        if grammar is not None:
+            field, text = grammar
+            found[user, field, text] = None
+    return found
 
 
 def _texts(obj: EngineRequest) -> list[str | Sequence[int]]:

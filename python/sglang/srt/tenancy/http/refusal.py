@@ -33,5 +33,5 @@ async def refuse(
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": reason})
         return
     headers = {**error.headers, **({"Connection": "close"} if unread else {})}
-    response = error_response(error.status_code, str(error), error.param, headers, scope["path"])
+    response = error_response(error.status_code, error.told, error.param, headers, scope["path"])
     await response(scope, receive, send)

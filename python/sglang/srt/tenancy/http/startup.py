@@ -54,6 +54,8 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.entrypoints.http_server import get_global_state
     from sglang.srt.tenancy.control.client import control_client_of
     from sglang.srt.tenancy.detect import service as detector
+    from sglang.srt.tenancy.grammar import service as grammar_trials
+    from sglang.srt.tenancy.grammar.log import hide_grammars
     from sglang.srt.tenancy.http import (
         foreign_keys,
         intake,
@@ -72,8 +74,11 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
 
     foreign_keys.install()
     request_paths.install()
-    intake.install(get_global_state().tokenizer_manager, limiter)
+    manager = get_global_state().tokenizer_manager
+    trials = grammar_trials.of_server(manager, options)
+    intake.install(manager, limiter, trials)
     hide_users()
+    hide_grammars()
     add_routes(app)
     client = control_client_of(app)
     client.on_user_erased = partial(forget, app)

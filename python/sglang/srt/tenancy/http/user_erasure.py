@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.detect import service as detector
+from sglang.srt.tenancy.grammar import service as grammar_trials
 from sglang.srt.tenancy.http.log import logger
 from sglang.srt.tenancy.http.request_context import forget_requests
 from sglang.srt.tenancy.user_id import digest
@@ -21,6 +22,7 @@ def forget(app: FastAPI, user: str) -> None:
     """
     forget_requests(user)
     prompts = detector.forget(user)
+    grammar_trials.forget(user)
     responses = 0
     serving: Any = getattr(app.state, "openai_serving_responses", None)
     if serving is not None:

@@ -41,6 +41,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "repetition_penalty": (0.01, 2.0),
 }
 _MOST_BIAS = 10_000.0  # of a logit; far within half precision
+# In the order in which the scheduler looks for them: it takes the first.
 _GRAMMARS = ("json_schema", "regex", "ebnf", "structural_tag")
 _LONGEST_STOP = 1024  # characters of a string that ends an answer
 
@@ -54,9 +55,22 @@ def check_sampling(params: Any, bounds: Bounds, vocab_size: int) -> None:
             _check(name, value)
     _check_stops(params, bounds, vocab_size)
     _check_bias(params.get("logit_bias"), bounds, vocab_size)
+    grammar_of(params, bounds)
+
+
+def grammar_of(params: Mapping[str, Any], bounds: Bounds) -> tuple[str, str] | None:
+    """Return the grammar that an answer must follow, and its field. Raises RequestError 400."""
+    found = None
     for name in _GRAMMARS:
-        if len((params.get(name) or "").encode("utf-8", "replace")) > bounds.grammar_bytes:
+        grammar = params.get(name)
+        if grammar is None:
+            continue
+        if not isinstance(grammar, str):
+            raise bad_field(name, f"{_kind(grammar)} is not what it takes")
+        if len(grammar.encode("utf-8", "replace")) > bounds.grammar_bytes:
             raise bad_field(name, f"more than {bounds.grammar_bytes} bytes; make it smaller")
+        found = found or (name, grammar)
+    return found
 
 
 def _check(name: str, value: Any) -> None:

@@ -1,0 +1,1 @@
+"""A process beside the HTTP server, for work that may hold a lock, a core, or the memory."""
