@@ -59,6 +59,7 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         tiny_model,
         *("--enable-tenant-cache", "--enable-hierarchical-cache", "--hicache-ratio", "4"),
         *("--max-total-tokens", "2048", "--schedule-policy", "dlpm", "--enable-metrics"),
+        *("--max-running-requests", "2"),
         *("--tenant-config", str(config), "--admin-api-key", ADMIN),
         # One user's hits alone are soon a probe.
         *("--tenant-epoch-requests", "64", "--tenant-rdr-min-hits", "20"),
@@ -75,7 +76,7 @@ def observed(
     folder = tmp_path_factory.mktemp("prometheus")
     target = server.url.removeprefix("http://")
     with prometheus.running(program, folder, target, ADMIN) as scraping:
-        until(lambda: {t["health"] for t in scraping.targets().values()} == {"up"}, "scraped")
+        until(lambda: are_up(scraping), "scraped")
         start = time.time()
         Load(server).run(scraping)
         yield Observed(scraping, start, time.time())
@@ -94,13 +95,16 @@ class Load:
         self._publish(scraping)
         self._probe(scraping)
         self._be_refused()
-        with ThreadPoolExecutor(5) as pool:
-            others = [pool.submit(self._reader, key) for key in (ANNE, BILL)]
+        with ThreadPoolExecutor(9) as pool:
+            others = [pool.submit(self._reader, key) for key in (ANNE, BILL) * 3]
             others += [pool.submit(self._impatient) for _ in range(3)]
             try:
                 until(lambda: seen(scraping, 'limited_requests_total{limit="max_queued"}'))
                 until(lambda: seen(scraping, 'prompt_tokens_total{source="host"}'))
+                until(lambda: seen(scraping, 'detector_verdicts_total{verdict="sensitive"}'))
                 until(lambda: seen(scraping, "user_limited_requests_total"))
+                for name in ("waiting_users", "user_waiting_requests", "service_spread"):
+                    until(lambda: ever_seen(scraping, name), name)  # noqa: B023
                 # A rate needs two values of a series.
                 time.sleep(3)
             finally:
@@ -118,7 +122,7 @@ class Load:
         )
 
     def _reader(self, key: str) -> None:
-        prompts = [fresh_prompt(300) for _ in range(6)]
+        prompts = [fresh_prompt(300) for _ in range(3)]
         while not self._over.is_set():
             for prompt in prompts:
                 assert self._ask(key, prompt).status_code == 200
@@ -146,10 +150,20 @@ class Load:
     def _be_refused(self) -> None:
         assert self._ask(CARL, "x", tokens=-1).status_code == 400
         assert self._ask("sk-nobody", "x").status_code == 401
+        assert self._ask(CARL, "Charge my card 4111 1111 1111 1111 for it.").status_code == 200
+
+
+def are_up(scraping: Prometheus) -> bool:
+    return {target["health"] for target in scraping.targets().values()} == {"up"}
 
 
 def seen(scraping: Prometheus, selector: str) -> bool:
     return any(finite(series) > 0 for series in scraping.now(f"sglang:tenant_{selector}"))
+
+
+def ever_seen(scraping: Prometheus, gauge: str) -> bool:
+    """Whether it was more than 0 at any scrape."""
+    return bool(scraping.now(f"max_over_time(sglang:tenant_{gauge}[5m]) > 0"))
 
 
 def finite(series: dict[str, Any]) -> float:
@@ -173,9 +187,8 @@ def variables(scraping: Prometheus) -> dict[str, str]:
 
 
 def test_both_jobs_are_scraped_with_the_key_from_the_file(observed: Observed) -> None:
-    targets = observed.prometheus.targets()
-    assert set(targets) == {"sglang", "sglang-users"}
-    assert {target["health"] for target in targets.values()} == {"up"}
+    assert set(observed.prometheus.targets()) == {"sglang", "sglang-users"}
+    until(lambda: are_up(observed.prometheus))
 
 
 @pytest.mark.parametrize("escaping", [None, "underscores", "allow-utf-8"])
@@ -207,6 +220,48 @@ def test_no_panel_is_empty_under_load(observed: Observed) -> None:
         if not any(math.isfinite(finite(series)) for series in found):
             empty.append(str(query))
     assert not empty
+
+
+def test_what_happened_is_more_than_0(observed: Observed) -> None:
+    """Of what the load made happen, a panel that shows 0 throughout shows the wrong series."""
+    values = variables(observed.prometheus)
+    happened = {
+        *(
+            "Hit share by tier and scope",
+            "Promotions, demotions, merges",
+            "Memory saved by merging",
+        ),
+        *("Evicted", "Held on the device", "Held on the host", "Service by user"),
+        *("Spread of service", "Tokens served, by user", "Users who wait"),
+        *("Requests that wait, by user", "Requests that run, by user", "Answers at limits"),
+        *("Refused by limits", "Refused by limits, by user", "Verdicts", "Quarantines"),
+        *("From a prompt's arrival to its result", "Refused, by status"),
+        *("Prefixes that must stay private",),
+    }
+    shown = {query.panel for query in panel_queries()}
+    assert happened <= shown
+    for query in panel_queries():
+        if query.panel in happened:
+            expr = filled_in(query.expr, values)
+            found = observed.prometheus.over(expr, observed.start, observed.end)
+            assert any(float(value) > 0 for each in found for _, value in each["values"]), query
+
+
+def test_alerts_mark_the_panels(observed: Observed) -> None:
+    values = variables(observed.prometheus)
+    [marks] = dashboard()["annotations"]["list"]
+    assert observed.prometheus.now(filled_in(marks["expr"], values))
+
+
+def test_refusals_are_counted_from_0(observed: Observed) -> None:
+    for status, number in (("400", 1), ("401", 1), ("403", 0), ("408", 0), ("413", 0)):
+        selector = f'sglang:tenant_refused_requests_total{{status="{status}"}}'
+        [series] = observed.prometheus.now(selector)
+        assert float(series["value"][1]) == number
+        [first] = observed.prometheus.over(selector, observed.start - 1, observed.end)
+        assert float(first["values"][0][1]) == 0
+    limits = observed.prometheus.values_of("limit", "sglang:tenant_limited_requests_total")
+    assert {"max_connections", "max_queued", "max_running", "tokens_per_minute"} <= set(limits)
 
 
 def test_users_have_a_series_each(observed: Observed) -> None:

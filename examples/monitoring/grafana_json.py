@@ -119,6 +119,7 @@ def number(
     """One number. ``words``: what is shown for some values. ``missing``: for none."""
     field: Json = {
         "unit": unit,
+        "decimals": 1 if unit == "percentunit" else 0,  # increase() of a count is no whole number
         "noValue": missing,
         "color": {"mode": "thresholds"},
         "thresholds": thresholds,

@@ -215,7 +215,7 @@ def _memory() -> Row:
             ),
             curves(
                 "Users who hold something private",
-                "How many users share a tier.",
+                "How many users share a tier. Who has something on several servers counts on each.",
                 [Query(_sum(_metric("cache_owners"), "tier"), "{{tier}}")],
                 "short",
                 axis="users",
@@ -332,14 +332,14 @@ def _fairness() -> Row:
             ),
             curves(
                 "Refused by limits",
-                "Requests answered 429, by the limit. No data: none so far.",
+                "Requests answered 429, by the limit.",
                 [Query(_rate("limited_requests_total", "limit"), "{{limit}}")],
                 "reqps",
                 stacked=True,
             ),
             curves(
                 "Refused by limits, by user",
-                "Requests answered 429. A client that honours Retry-After has few.",
+                "Requests answered 429. A client that honours Retry-After has few. No data: none.",
                 [Query(_rate("user_limited_requests_total", "user"), "{{user}}")],
                 "reqps",
                 stacked=True,
@@ -451,8 +451,7 @@ def _attacks() -> Row:
             curves(
                 "Refused, by status",
                 "Requests that the fork refused. 400: malformed; 401: keys that are not known; "
-                "403: not theirs to ask; 413, 408: too large, too slow; 429: limits. No data: none "
-                "so far.",
+                "403: not theirs to ask; 413, 408: too large, too slow; 429: limits.",
                 [Query(_rate("refused_requests_total", "status"), "{{status}}")],
                 "reqps",
                 stacked=True,
