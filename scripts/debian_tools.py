@@ -93,6 +93,7 @@ def _unpack(tool: Tool) -> None:
         _apt("download", *tool.packages, folder=folder)
         for archive in folder.glob("*.deb"):
             _run("dpkg-deb", "-x", str(archive), str(folder / "files"))
+        shutil.rmtree(_unpacked(tool), ignore_errors=True)
         # All of it or nothing: whoever ends this process leaves no half of a program.
         (folder / "files").rename(_unpacked(tool))
 
