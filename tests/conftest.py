@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,9 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 
 # Programs, not packages; tests use what they are made of.
-sys.path += [str(REPOSITORY / "scripts"), str(REPOSITORY / "benchmarks")]
+sys.path += [str(REPOSITORY / name) for name in ("scripts", "benchmarks", "examples/monitoring")]
 
+import debian_tools  # noqa: E402
 import demo_model  # noqa: E402
 from server_process import ServerProcess  # noqa: E402
 from support.forkserver import client  # noqa: E402
@@ -32,3 +33,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     demo_model.make_model(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def debian_tool() -> Callable[[str], Path]:
+    """Return what finds, or fetches, a program of ``debian_tools.TOOLS``."""
+
+    def find(name: str) -> Path:
+        try:
+            return debian_tools.find(name)
+        except debian_tools.NoApt as reason:
+            pytest.skip(str(reason))
+
+    return find

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from sglang.srt.tenancy.errors import RequestError
-from sglang.srt.tenancy.http import health
+from sglang.srt.tenancy.http import health, scrape_format
 from sglang.srt.tenancy.http.connections import OpenRequests
 from sglang.srt.tenancy.http.health import HealthChecks
 from sglang.srt.tenancy.http.held_response import HeldResponse
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Probes and scrapers carry no identity, in upstream neither a key.
-_OPEN_PATHS = (*health.PATHS, "/metrics", "/metrics/", "/ping")
+_OPEN_PATHS = (*health.PATHS, *scrape_format.PATHS, "/ping")
 _READING = ("GET", "HEAD")
 
 # Open in upstream to every user, though they tell the admin key or what others do, or change what
@@ -76,6 +76,8 @@ class TenantMiddleware:
         if scope.get("method") in _READING and scope["path"] in health.PATHS:
             await self.health_checks.answer(self.app, scope, receive, send)
             return
+        if scope["path"] in scrape_format.PATHS:
+            scrape_format.ask_for_text(scope)
         with contextlib.ExitStack() as stack:
             try:
                 body, receive = await self._admit(scope, receive, self.resolver, stack)

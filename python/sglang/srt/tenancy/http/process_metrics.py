@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sglang.srt.tenancy.control.messages import Limited
 from sglang.srt.tenancy.detect import service as detector
 from sglang.srt.tenancy.http import refusal, selftest
+from sglang.srt.tenancy.limits import LIMIT_FIELDS
 from sglang.srt.tenancy.metrics.metric import Metric, MetricWriter, Sample
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ _QUEUED = Metric("detector_queue", "Prompts that wait to be scanned.", mode="liv
 _VERDICTS = Metric("detector_verdicts_total", "Prompts scanned, by result.", ("verdict",))
 _EVENTS = Metric("detector_events_total", "What else happened to prompts.", ("event",))
 _LATENCY = Metric("detector_latency_seconds", "From a prompt's arrival to its scan result.")
+
+# Shown from the start: what begins with its first event hides that event from rates.
+_NO_STATUSES = dict.fromkeys((400, 401, 403, 408, 413, 429), 0)
+_NO_LIMITS = dict.fromkeys(("max_connections", *sorted(LIMIT_FIELDS)), 0)
 
 _VERDICT_COUNTS = ("sensitive", "not_sensitive", "without_text")
 _EVENT_COUNTS = ("offered", "dropped", "open_dropped", "lost", "forgotten", "crashes", "errors")
@@ -83,9 +88,9 @@ def start(limiter: RateLimiter, client: ControlClient, options: TenantOptions) -
 
 def samples(limiter: RateLimiter, scans: dict[str, Any] | None) -> Iterator[Sample]:
     """Yield what this process counts now. ``scans``: as ``service.stats``."""
-    for status, number in refusal.statuses.items():
+    for status, number in {**_NO_STATUSES, **refusal.statuses}.items():
         yield _REFUSED, (str(status),), number
-    for limit, number in refusal.limits.items():
+    for limit, number in {**_NO_LIMITS, **refusal.limits}.items():
         yield _LIMITED, (limit,), number
     yield _ADMITTED, (), limiter.admitted
     yield _RUNNING, (), limiter.running
