@@ -110,6 +110,12 @@ async def test_hostile_ones_are_refused_and_the_process_stays(calls: CompilerCal
         assert "restarts" not in trials.counts
 
 
+async def test_what_is_no_text_is_refused(calls: CompilerCalls) -> None:
+    async with trying(calls) as trials:
+        assert (await refusal(trials, "eve", "regex", "\ud800")).status_code == 400
+        assert trials.stats()["pid"] is None
+
+
 async def test_a_slow_one_ends_by_its_cpu_time(calls: CompilerCalls) -> None:
     async with trying(calls, TrialBounds(seconds=0.2, step_seconds=600.0)) as trials:
         assert "more than 0.2 s to compile" in str(await refusal(trials, "eve", *SLOW))

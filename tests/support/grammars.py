@@ -34,6 +34,7 @@ HOSTILE: dict[str, tuple[str, str, str]] = {
         '{"type":"object","properties":{"a":' * 1200 + "{}" + '},"required":["a"]}' * 1200,
         "MB to compile",
     ),
+    "brackets": ("json_schema", "[" * 32_000 + "]" * 32_000, "ends the process"),
     "endless reference": ("json_schema", '{"$ref": "#"}', "allows no token"),
     "endless rule": ("ebnf", "root ::= root", "allows no token"),
     "ends nowhere": ("ebnf", 'root ::= "a" x\nx ::= x', "allows no token"),

@@ -81,7 +81,10 @@ class GrammarTrials:
 
     async def check(self, user: str, field: str, grammar: str) -> None:
         """Try one field's grammar for a user. Raises RequestError: 400, 503 where it cannot be."""
-        key = user, hashlib.sha256(f"{field}\0{grammar}".encode("utf-8", "replace")).digest()
+        try:
+            key = user, hashlib.sha256(f"{field}\0{grammar}".encode()).digest()
+        except UnicodeEncodeError:
+            raise bad_field(field, "holds what is no text (a lone surrogate)") from None
         verdict = self._verdicts.get(key)
         if verdict is not None:
             self._verdicts.move_to_end(key)
