@@ -11,10 +11,11 @@ import asyncio
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from sglang.srt.multimodal.mm_utils import has_valid_data
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.tenancy.errors import RequestError, bad_field
 from sglang.srt.tenancy.http import off_loop
@@ -23,6 +24,12 @@ from sglang.srt.tenancy.http.log import logger, where
 from sglang.srt.tenancy.http.rate_limiter import BYTES_PER_TOKEN, Permit, RateLimiter
 from sglang.srt.tenancy.http.request_context import current_identity, normalize_once
 from sglang.srt.tenancy.http.request_ids import client_id, internal_id, logical_id
+from sglang.srt.tenancy.media.fetch import Fetcher
+from sglang.srt.tenancy.media.hosts import MediaHosts
+from sglang.srt.tenancy.media.network import NameLookup
+from sglang.srt.tenancy.media.references import FIELDS, RequestMedia
+from sglang.srt.tenancy.media.remote import RemoteMedia
+from sglang.srt.tenancy.media.slots import MOST_IN_ALL
 from sglang.srt.tenancy.user_id import account_name
 from sglang.srt.tenancy.validation.bounds import Bounds
 from sglang.srt.tenancy.validation.fields import EngineRequest, check_prompt, check_request
@@ -30,6 +37,9 @@ from sglang.srt.tenancy.validation.message import check_message
 
 if TYPE_CHECKING:
     from sglang.srt.managers.tokenizer_manager import TokenizerManager
+    from sglang.srt.tenancy.flags import TenantOptions
+
+T = TypeVar("T")
 
 _MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 # What Python raises where upstream takes a type for granted. Its own refusals are ValueErrors.
@@ -56,6 +66,7 @@ class Intake:
         self.bounds = Bounds.of(self.options)
         self.labels = self.options.tokenizer_metrics_allowed_custom_labels or ()
         self.longest_token = _longest_token(manager.tokenizer)
+        self.remote_media = _remote_media(self.options)
         self.calls: dict[str, EngineCall] = {}
 
     async def take(self, obj: EngineRequest, request: Any) -> EngineCall | None:
@@ -71,30 +82,40 @@ class Intake:
         normalize_once(obj, self.options)
         texts = _texts(obj)
         self._check_length(texts)
+        media = self._media_of(obj, identity.is_operator)
         users = [account_name(user) for user in _each(getattr(obj, "user_id", None))]
         call = EngineCall(self, dict(zip(_each(obj.rid), itertools.cycle(users), strict=False)))
         answers = Counter(users)
         weights: defaultdict[str, float] = defaultdict(float)
         for user, prompt in zip(users, texts, strict=False):
             weights[user] += len(prompt) / (BYTES_PER_TOKEN if isinstance(prompt, str) else 1)
-        call.permit = await self._while_connected(answers, weights, request)
-        self.calls.update(dict.fromkeys(call.users, call))
-        return call
-
-    async def _while_connected(
-        self, answers: Counter[str], tokens: dict[str, float], request: Any
-    ) -> Permit:
-        """Wait for the limits to have room, as long as the client does. Raises ValueError."""
-        entering = asyncio.ensure_future(self.limiter.enter(answers, tokens))
+        entering = asyncio.ensure_future(self.limiter.enter(answers, weights))
         try:
-            while not (await asyncio.wait([entering], timeout=_LOOK_FOR_CLIENT))[0]:
-                if request is not None and await request.is_disconnected():
-                    raise ValueError("The client is gone")
+            call.permit = await _while_connected(entering, request)
         except BaseException:
-            entering.cancel()
             entering.add_done_callback(self._give_back)  # it may have come in meanwhile
             raise
-        return entering.result()
+        self.calls.update(dict.fromkeys(call.users, call))
+        try:
+            bringing = asyncio.ensure_future(self.remote_media.bring(media, identity.owner))
+            await _while_connected(bringing, request)
+        except BaseException:
+            call.end()
+            raise
+        return call
+
+    def _media_of(self, obj: EngineRequest, operator: bool) -> RequestMedia:
+        """Find a request's media. Raises RequestError, where it may not have those."""
+        media = RequestMedia(
+            obj,
+            self.options.tenant_max_media_bytes,
+            remote=self.options.tenant_remote_media != "off",
+            operator=operator,
+        )
+        if self.manager.mm_processor is None and obj.contains_mm_input():
+            field = next(name for name in FIELDS if has_valid_data(getattr(obj, name, None)))
+            raise bad_field(field, "this model takes text only; leave it out")
+        return media
 
     def _give_back(self, entered: asyncio.Future[Permit]) -> None:
         if not entered.cancelled() and not entered.exception():
@@ -178,6 +199,18 @@ def install(manager: TokenizerManager, limiter: RateLimiter) -> None:
             HookRegistry.register(target, hook, kind, source=source)
     off_loop.install()
     HookRegistry.apply_hooks()
+
+
+async def _while_connected(coming: asyncio.Future[T], request: Any) -> T:
+    """Wait for it as long as the client does, then cancel it. Raises ValueError, and its errors."""
+    try:
+        while not (await asyncio.wait([coming], timeout=_LOOK_FOR_CLIENT))[0]:
+            if request is not None and await request.is_disconnected():
+                raise ValueError("The client is gone")
+    except BaseException:
+        coming.cancel()
+        raise
+    return coming.result()
 
 
 async def _generate(
@@ -276,6 +309,17 @@ def _charge(manager: TokenizerManager, outputs: Any) -> None:
         call = _intake.calls.get(logical_id(rid))
         if call is not None:
             call.charge_answer(rid, answered)
+
+
+def _remote_media(options: TenantOptions) -> RemoteMedia:
+    hosts = MediaHosts.of(options.tenant_remote_media, options.tenant_media_host or ())
+    return RemoteMedia(
+        Fetcher(hosts, NameLookup(MOST_IN_ALL)),
+        hosts.described,
+        options.tenant_media_timeout,
+        options.tenant_max_media_bytes,
+        logger,
+    )
 
 
 def _texts(obj: EngineRequest) -> list[str | Sequence[int]]:
