@@ -271,22 +271,36 @@ async def test_one_that_fails_fails_all_with_the_same_words(server: MediaServer)
 
 
 async def test_fetches_are_counted(server: MediaServer) -> None:
+    released = asyncio.Event()
+
+    async def wait(writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+        await writer.drain()
+
     bringing = remote(server)
-    paths = [server.url(f"/wait?{number}") for number in range(3 * MOST_OF_USER)]
-    server.answers |= {f"/wait?{number}": _wait for number in range(3 * MOST_OF_USER)}
-    await bringing.bring(media_of(asks_for(*paths)), "alice")
+    paths = [f"/{number}" for number in range(2 * MOST_OF_USER)]
+    server.answers |= dict.fromkeys(paths, wait)
+
+    async def ask(users: int, expected: int) -> None:
+        released.clear()
+        urls = list(map(server.url, paths))
+        media = [media_of(asks_for(*urls)) for _ in range(users)]
+        asked = [
+            asyncio.create_task(bringing.bring(one, f"user {number}"))
+            for number, one in enumerate(media)
+        ]
+        while server.open < expected:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # for more than expected to come
+        released.set()
+        await asyncio.gather(*asked)
+
+    await ask(1, MOST_OF_USER)
     assert server.most == MOST_OF_USER
-    users = range(MOST_IN_ALL // MOST_OF_USER + 2)
-    asked = [bringing.bring(media_of(asks_for(*paths)), f"user {number}") for number in users]
-    await asyncio.gather(*asked)
+    await ask(MOST_IN_ALL // MOST_OF_USER + 2, MOST_IN_ALL)
     assert server.most == MOST_IN_ALL
     assert not bringing._slots._of_users
-
-
-async def _wait(writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(0.02)
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
-    await writer.drain()
 
 
 async def test_who_goes_away_leaves_nothing(server: MediaServer) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
+import zlib
 from typing import Any
 
 import pytest
+from PIL import Image
+from support.media_server import make_png
 
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
 from sglang.srt.tenancy.errors import RequestError
@@ -148,3 +152,36 @@ def test_media_are_bounded_together() -> None:
         media_of(GenerateReqInput(text="x", image_data=large, audio_data=other))
     media_of(GenerateReqInput(text="x", image_data=large, audio_data=other), most=1200)
     assert media_of(GenerateReqInput(text="x", image_data=[URL, large])).room.left == 400
+
+
+def saved(name: str, width: int = 10, height: int = 10) -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height)).save(out, name)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM"])
+def test_pixels_are_counted(name: str) -> None:
+    picture, other = saved(name), saved(name, 20, 10)
+    media = media_of(normalized(text=["a"] * 3, image_data=[[picture, other]] * 3), most=100_000)
+    media.check_pictures(300)
+    with pytest.raises(RequestError, match=r"image_data: pictures of more than 299 pixels"):
+        media.check_pictures(299)
+
+
+@pytest.mark.parametrize("given", [saved("EPS"), saved("ICO"), saved("PCX"), TEXT, ""])
+def test_what_is_no_picture_is_not_unpacked(given: str) -> None:
+    """Whatever the server could make of it: PostScript is a program."""
+    media = media_of(GenerateReqInput(text="x", image_data=[given]), most=100_000)
+    with pytest.raises(RequestError, match=r"image_data: no picture; give one of PNG"):
+        media.check_pictures(1000)
+
+
+def test_a_picture_that_says_it_is_huge_is_believed() -> None:
+    small = make_png()
+    size = b"IHDR" + (100_000).to_bytes(4, "big") * 2 + small[24:29]
+    huge = small[:12] + size + zlib.crc32(size).to_bytes(4, "big") + small[33:]
+    picture = base64.b64encode(huge).decode()
+    media = media_of(GenerateReqInput(text="x", image_data=picture))
+    with pytest.raises(RequestError, match="pictures of more than"):
+        media.check_pictures(1 << 27)

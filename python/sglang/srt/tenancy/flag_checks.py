@@ -109,6 +109,7 @@ def _check_numbers(args: ServerArgs) -> None:
         "tenant_max_grammar_bytes": 0,
         "tenant_max_media": 0,
         "tenant_max_media_bytes": 0,
+        "tenant_max_media_pixels": 0,
         "tenant_media_timeout": 0.1,
     }
     for field, minimum in least.items():

@@ -241,6 +241,11 @@ class TenantOptions(_OfOneProcess):
         ),
         NS("serving"),
     ] = 64 << 20
+    tenant_max_media_pixels: A[
+        int,
+        Arg(help="Pixels of all pictures of a request, at most: each takes three bytes of memory."),
+        NS("serving"),
+    ] = 1 << 27
     tenant_remote_media: A[
         Literal["public", "listed", "off"],
         Arg(

@@ -66,6 +66,7 @@ class Intake:
         self.bounds = Bounds.of(self.options)
         self.labels = self.options.tokenizer_metrics_allowed_custom_labels or ()
         self.longest_token = _longest_token(manager.tokenizer)
+        self.most_pixels = self.options.tenant_max_media_pixels
         self.remote_media = _remote_media(self.options)
         self.calls: dict[str, EngineCall] = {}
 
@@ -99,6 +100,8 @@ class Intake:
         try:
             bringing = asyncio.ensure_future(self.remote_media.bring(media, identity.owner))
             await _while_connected(bringing, request)
+            if obj.image_data is not None:
+                await asyncio.to_thread(media.check_pictures, self.most_pixels)
         except BaseException:
             call.end()
             raise

@@ -17,9 +17,11 @@ import pybase64
 
 from sglang.srt.tenancy.errors import RequestError, bad_field
 from sglang.srt.tenancy.media.fetch import Fetched, Room, parse_url
+from sglang.srt.tenancy.media.pictures import FORMATS, count_pixels
 
+_PICTURES = "image_data"
 # Fields of upstream's requests, and what kind of media each holds.
-FIELDS = {"image_data": "image/png", "video_data": "video/mp4", "audio_data": "audio/wav"}
+FIELDS = {_PICTURES: "image/png", "video_data": "video/mp4", "audio_data": "audio/wav"}
 
 _OTHERWISE = "send the medium itself: a data: URI, or base64"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
@@ -65,6 +67,26 @@ class RequestMedia:
             }
             if brought:
                 self._replace(field, partial(_exchanged, brought))
+
+    def check_pictures(self, most: int) -> None:
+        """Refuse what is no picture, and more than ``most`` pixels together.
+
+        To be called when all are here, in a thread: each picture's head is read. Raises
+        RequestError 400.
+        """
+        left = most
+
+        def count(text: str) -> str:
+            nonlocal left
+            pixels = count_pixels(pybase64.b64decode(text.rpartition(",")[2]))
+            if pixels is None:
+                raise bad_field(_PICTURES, f"no picture; give one of {', '.join(FORMATS)}")
+            left -= pixels
+            if left < 0:
+                raise bad_field(_PICTURES, f"pictures of more than {most} pixels together")
+            return text
+
+        self._replace(_PICTURES, count)
 
     def _replace(self, field: str, resolve: Resolve) -> None:
         value = getattr(self._request, field, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Mapping
 
 from sglang.srt.tenancy.errors import RequestError, bad_field
@@ -51,8 +52,7 @@ class RemoteMedia:
         """
         if not media.remote:
             return
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic()
         tasks = {key: self._start(media, key, user) for key in media.remote}
         try:
             await asyncio.wait(
@@ -66,9 +66,9 @@ class RemoteMedia:
             media.bring({key: task.result() for key, task in tasks.items()})
             return
         self._log(tasks[failed])
-        spent = loop.time() - began
-        step = self._failure_step
-        await asyncio.sleep(math.ceil(spent / step) * step - spent)
+        spent = time.monotonic() - began
+        steps = max(1, math.ceil(spent / self._failure_step))
+        await asyncio.sleep(steps * self._failure_step - spent)
         raise self._refusal(failed[0])
 
     def _start(self, media: RequestMedia, key: Key, user: str) -> asyncio.Task[Fetched]:
