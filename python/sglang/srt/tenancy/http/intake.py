@@ -83,7 +83,7 @@ class Intake:
         normalize_once(obj, self.options)
         texts = _texts(obj)
         self._check_length(texts)
-        media = self._media_of(obj, identity.is_operator)
+        media = await off_loop.run_off_loop(self._media_of, obj, identity.is_operator)
         users = [account_name(user) for user in _each(getattr(obj, "user_id", None))]
         call = EngineCall(self, dict(zip(_each(obj.rid), itertools.cycle(users), strict=False)))
         answers = Counter(users)

@@ -63,7 +63,8 @@ class RemoteMedia:
             for task in tasks.values():
                 task.cancel()
         if failed is None:
-            media.bring({key: task.result() for key, task in tasks.items()})
+            fetched = {key: task.result() for key, task in tasks.items()}
+            await asyncio.to_thread(media.bring, fetched)
             return
         self._log(tasks[failed])
         spent = time.monotonic() - began
