@@ -208,6 +208,17 @@ ELSEWHERE = [
 
 
 @everywhere
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_half_a_picture_is_refused(server: Server, endpoint: Endpoint, stream: bool) -> None:
+    half = data_uri(PNG[:-100])
+    response = post(server, endpoint, half, stream=stream)
+    assert response.status_code == 400, response.text
+    assert "image_data: cannot be read" in response.text
+    assert half[-100:-50] not in response.text + server.log
+    assert half[30:60] not in response.text + server.log
+
+
+@everywhere
 @pytest.mark.parametrize("key", [ALICE, ADMIN])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_files_are_not_read(
@@ -260,6 +271,17 @@ def test_slow_ones_end(server: Server, pictures: MediaServer) -> None:
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "image_data"
     until(lambda: pictures.open == 0)
+
+
+@pytest.mark.parametrize("places", [0, 2, 4, 5])
+def test_prompts_have_places_for_their_pictures(server: Server, places: int) -> None:
+    """The tiny picture takes four. Else it is an error, and no request that waits for ever."""
+    ids = [262, *[264] * places, 263]  # of the picture's beginning, places and end
+    for sampling in ({"max_new_tokens": 2}, {"max_new_tokens": 2, "n": 2}):
+        body = {"input_ids": ids, "image_data": data_uri(PNG), "sampling_params": sampling}
+        headers = {"Authorization": f"Bearer {ALICE}"}
+        response = server.http.post("/generate", json=body, headers=headers, timeout=30)
+        assert response.status_code in (200, 400), response.text
 
 
 def test_what_is_no_picture_is_refused(server: Server, pictures: MediaServer) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from sglang.srt.multimodal.mm_utils import has_valid_data
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.tenancy.errors import RequestError, bad_field
-from sglang.srt.tenancy.http import off_loop
+from sglang.srt.tenancy.http import off_loop, processor_faults
 from sglang.srt.tenancy.http.held_response import current_response
 from sglang.srt.tenancy.http.log import logger, where
 from sglang.srt.tenancy.http.rate_limiter import BYTES_PER_TOKEN, Permit, RateLimiter
@@ -201,6 +201,8 @@ def install(manager: TokenizerManager, limiter: RateLimiter) -> None:
         if target not in HookRegistry._hooks:
             HookRegistry.register(target, hook, kind, source=source)
     off_loop.install()
+    if manager.mm_processor is not None:
+        processor_faults.install()
     HookRegistry.apply_hooks()
 
 
@@ -252,6 +254,14 @@ async def _generate(
         if response is not None:
             response.refuse(refusal)
         raise refusal from None
+    except (ValueError, RuntimeError) as error:
+        fault = None if answered or call is None else processor_faults.refusal_of(error, obj)
+        if fault is None:
+            raise
+        logger.warning("Refused media that cannot be read: %s", where(error))
+        if response is not None:
+            response.refuse(fault)
+        raise fault from None
     finally:
         if call is not None:
             call.end()
