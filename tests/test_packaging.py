@@ -176,7 +176,7 @@ def test_dependencies(built: Path) -> None:
     }
     # The base is upstream's list without CUDA packages, with any newer torch, and what the
     # fork's own files use.
-    own = {"httpx", "phonenumberslite", "python-stdnum"} | (
+    own = {"httpcore", "httpx", "phonenumberslite", "python-stdnum"} | (
         {"tomli"} if sys.version_info < (3, 11) else set()
     )
     assert set(base) - set(everything) == own

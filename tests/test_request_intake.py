@@ -167,6 +167,12 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rid": generate(rid="x" * 5000),
     "custom_logit_processor": generate(custom_logit_processor="x"),
     "return_hidden_states": generate(return_hidden_states=True),
+    "mm_hashes": generate(mm_hashes=["1f"]),
+    "image_data": generate(image_data="data:image/png;base64,AAAA"),  # of a model of text
+    "image_data url": generate(image_data="http://127.0.0.1:1/"),
+    "image_data path": generate(image_data=[{"url": "/etc/passwd"}]),
+    "video_data path": generate(video_data="file:///etc/passwd"),
+    "audio_data path": generate(text=["a", "b"], audio_data=["/etc/passwd", None]),
     "prompt -1": completion(prompt=[-1]),
     "prompt 2**70": completion(prompt=[2**70]),
     "logprobs": completion(logprobs=10**6),

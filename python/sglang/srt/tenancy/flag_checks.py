@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sglang.srt.arg_groups.overrides import ResolvedView, resolved_view
 from sglang.srt.environ import envs
 from sglang.srt.tenancy.flags import BACKEND, FAIR_POLICIES, TenantOptions, flag
+from sglang.srt.tenancy.media.hosts import MediaHosts
 
 if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
@@ -47,6 +48,7 @@ def check(args: ServerArgs) -> None:
     if args.tenant_config or args.tenant_state:
         _check_config(args)
     _check_detector(args)
+    _check_media(args)
     from sglang.srt.tenancy.user_id import require_process_key
 
     require_process_key(args.nnodes)
@@ -111,6 +113,9 @@ def _check_numbers(args: ServerArgs) -> None:
         "tenant_grammar_step_seconds": 0.001,
         "tenant_grammar_memory": 16,
         "tenant_max_media": 0,
+        "tenant_max_media_bytes": 0,
+        "tenant_max_media_pixels": 0,
+        "tenant_media_timeout": 0.1,
     }
     for field, minimum in least.items():
         value = getattr(args, field)
@@ -178,6 +183,27 @@ def _check_detector(args: ServerArgs) -> None:
         from sglang.srt.tenancy.detect.model import check_folder
 
         check_folder(args.tenant_detector_model)
+
+
+def _check_media(args: ServerArgs) -> None:
+    which, hosts = args.tenant_remote_media, args.tenant_media_host or []
+    if not math.isfinite(args.tenant_media_timeout):
+        raise ValueError(
+            f"--tenant-media-timeout: {args.tenant_media_timeout} is no time; give seconds"
+        )
+    if which == "off" and hosts:
+        raise ValueError(
+            "--tenant-media-host does nothing with --tenant-remote-media off; drop one of them"
+        )
+    if which == "listed" and not hosts:
+        raise ValueError(
+            "--tenant-remote-media listed needs --tenant-media-host; or use off, which fetches "
+            "nothing"
+        )
+    try:
+        MediaHosts.of(which, hosts)
+    except ValueError as error:
+        raise ValueError(f"--tenant-media-host: {error}") from None
 
 
 def _check_config(args: ServerArgs) -> None:

@@ -273,6 +273,42 @@ class TenantOptions(_OfOneProcess):
     tenant_max_media: A[
         int, Arg(help="Pictures, videos and sounds in one request, at most."), NS("serving")
     ] = 64
+    tenant_max_media_bytes: A[
+        int,
+        Arg(
+            help="Bytes of all pictures, videos and sounds of a request, at most: sent along or "
+            "fetched."
+        ),
+        NS("serving"),
+    ] = 64 << 20
+    tenant_max_media_pixels: A[
+        int,
+        Arg(help="Pixels of all pictures of a request, at most: each takes three bytes of memory."),
+        NS("serving"),
+    ] = 1 << 27
+    tenant_remote_media: A[
+        Literal["public", "listed", "off"],
+        Arg(
+            help="Media that a request names by address (http or https). public: fetched from "
+            "public addresses, and from --tenant-media-host. listed: from these only. off: not "
+            "fetched. Files of the server are never read."
+        ),
+        NS("serving"),
+    ] = "public"
+    tenant_media_host: A[
+        list[str] | None,
+        Arg(
+            help="Hosts that media may be fetched from though they are not public: names, "
+            ".suffixes of names, addresses or networks (CIDR); with :PORT where that is not 80 or "
+            "443."
+        ),
+        NS("serving"),
+    ] = None
+    tenant_media_timeout: A[
+        float,
+        Arg(help="Seconds in which all media of a request must have been fetched."),
+        NS("serving"),
+    ] = 20.0
 
 
 FIELDS = [field.name for field in dataclasses.fields(TenantOptions)]

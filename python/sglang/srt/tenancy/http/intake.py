@@ -16,15 +16,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.multimodal.mm_utils import has_valid_data
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.tenancy.errors import RequestError, bad_field
 from sglang.srt.tenancy.grammar.trials import GrammarTrials
-from sglang.srt.tenancy.http import off_loop
+from sglang.srt.tenancy.http import off_loop, processor_faults
 from sglang.srt.tenancy.http.held_response import current_response
 from sglang.srt.tenancy.http.log import logger, where
 from sglang.srt.tenancy.http.rate_limiter import BYTES_PER_TOKEN, Permit, RateLimiter
 from sglang.srt.tenancy.http.request_context import current_identity, normalize_once
 from sglang.srt.tenancy.http.request_ids import client_id, internal_id, logical_id
+from sglang.srt.tenancy.media.fetch import Fetcher
+from sglang.srt.tenancy.media.hosts import MediaHosts
+from sglang.srt.tenancy.media.network import NameLookup
+from sglang.srt.tenancy.media.references import FIELDS, RequestMedia
+from sglang.srt.tenancy.media.remote import RemoteMedia
+from sglang.srt.tenancy.media.slots import MOST_IN_ALL
 from sglang.srt.tenancy.user_id import account_name
 from sglang.srt.tenancy.validation.bounds import Bounds
 from sglang.srt.tenancy.validation.fields import EngineRequest, check_prompt, check_request
@@ -33,6 +40,7 @@ from sglang.srt.tenancy.validation.sampling import grammar_of
 
 if TYPE_CHECKING:
     from sglang.srt.managers.tokenizer_manager import TokenizerManager
+    from sglang.srt.tenancy.flags import TenantOptions
 
 T = TypeVar("T")
 
@@ -67,6 +75,8 @@ class Intake:
         self.bounds = Bounds.of(self.options)
         self.labels = self.options.tokenizer_metrics_allowed_custom_labels or ()
         self.longest_token = _longest_token(manager.tokenizer)
+        self.most_pixels = self.options.tenant_max_media_pixels
+        self.remote_media = _remote_media(self.options)
         self.calls: dict[str, EngineCall] = {}
 
     async def take(self, obj: EngineRequest, request: Any) -> EngineCall | None:
@@ -82,6 +92,7 @@ class Intake:
         normalize_once(obj, self.options)
         texts = _texts(obj)
         self._check_length(texts)
+        media = await off_loop.run_off_loop(self._media_of, obj, identity.is_operator)
         users = [account_name(user) for user in _each(getattr(obj, "user_id", None))]
         call = EngineCall(self, dict(zip(_each(obj.rid), itertools.cycle(users), strict=False)))
         answers = Counter(users)
@@ -93,6 +104,9 @@ class Intake:
         self.calls.update(dict.fromkeys(call.users, call))
         try:
             await self._try_grammars(obj, users, request)
+            await _while_connected(self.remote_media.bring(media, identity.owner), request)
+            if obj.image_data is not None:
+                await asyncio.to_thread(media.check_pictures, self.most_pixels)
         except BaseException:
             call.end()
             raise
@@ -104,6 +118,19 @@ class Intake:
             return
         for user, field, grammar in _grammars(obj, users, self.bounds):
             await _while_connected(self.trials.check(user, field, grammar), request)
+
+    def _media_of(self, obj: EngineRequest, operator: bool) -> RequestMedia:
+        """Find a request's media. Raises RequestError, where it may not have those."""
+        media = RequestMedia(
+            obj,
+            self.options.tenant_max_media_bytes,
+            remote=self.options.tenant_remote_media != "off",
+            operator=operator,
+        )
+        if self.manager.mm_processor is None and obj.contains_mm_input():
+            field = next(name for name in FIELDS if has_valid_data(getattr(obj, name, None)))
+            raise bad_field(field, "this model takes text only; leave it out")
+        return media
 
     def _give_back(self, entered: asyncio.Future[Permit]) -> None:
         if not entered.cancelled() and not entered.exception():
@@ -188,6 +215,8 @@ def install(
         if target not in HookRegistry._hooks:
             HookRegistry.register(target, hook, kind, source=source)
     off_loop.install()
+    if manager.mm_processor is not None:
+        processor_faults.install()
     HookRegistry.apply_hooks()
 
 
@@ -227,6 +256,14 @@ async def _generate(
         if response is not None:
             response.refuse(refusal)
         raise refusal from None
+    except (ValueError, RuntimeError) as error:
+        fault = None if answered or call is None else processor_faults.refusal_of(error, obj)
+        if fault is None:
+            raise
+        logger.warning("Refused media that cannot be read: %s", where(error))
+        if response is not None:
+            response.refuse(fault)
+        raise fault from None
     finally:
         if call is not None:
             call.end()
@@ -322,6 +359,17 @@ def _grammars(
             field, text = grammar
             found[user, field, text] = None
     return found
+
+
+def _remote_media(options: TenantOptions) -> RemoteMedia:
+    hosts = MediaHosts.of(options.tenant_remote_media, options.tenant_media_host or ())
+    return RemoteMedia(
+        Fetcher(hosts, NameLookup(MOST_IN_ALL)),
+        hosts.described,
+        options.tenant_media_timeout,
+        options.tenant_max_media_bytes,
+        logger,
+    )
 
 
 def _texts(obj: EngineRequest) -> list[str | Sequence[int]]:

@@ -41,6 +41,8 @@ _OPERATORS = (
     "return_routed_experts",
     "return_indexer_topk",
     "return_pooled_hidden_states",
+    # Whose a picture's place in the cache of pictures is: it must be the picture's.
+    "mm_hashes",
 )
 # One value, or a list with one for each prompt.
 _ONE_EACH = (

@@ -1,0 +1,1 @@
+"""Pictures, videos and sounds of requests: what may be named by an address, and fetching it."""
