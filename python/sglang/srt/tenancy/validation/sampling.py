@@ -15,6 +15,7 @@ import msgspec
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.tenancy.errors import bad_field
 from sglang.srt.tenancy.validation.bounds import Bounds
+from sglang.srt.tenancy.validation.stop_regex import check_stop_regex
 
 # Fields that SamplingParams fills in itself.
 _INTERNAL = {
@@ -95,6 +96,9 @@ def _check_stops(params: Mapping[str, Any], bounds: Bounds, vocab_size: int) -> 
         held += len(ends)
         if any(len(end) > _LONGEST_STOP for end in ends if isinstance(end, str)):
             raise bad_field(name, f"longer than {_LONGEST_STOP} characters")
+        if name == "stop_regex":
+            for pattern in ends:
+                check_stop_regex(pattern)
     if held > bounds.stops:
         raise bad_field("stop", f"{held} ends of an answer; give at most {bounds.stops}")
     for token in params.get("stop_token_ids") or ():
