@@ -17,7 +17,7 @@ import msgspec
 
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.tenancy.errors import RequestError, bad_field
-from sglang.srt.tenancy.http import off_loop
+from sglang.srt.tenancy.http import off_loop, ollama
 from sglang.srt.tenancy.http.held_response import current_response
 from sglang.srt.tenancy.http.log import logger, where
 from sglang.srt.tenancy.http.rate_limiter import BYTES_PER_TOKEN, Permit, RateLimiter
@@ -177,7 +177,24 @@ def install(manager: TokenizerManager, limiter: RateLimiter) -> None:
         if target not in HookRegistry._hooks:
             HookRegistry.register(target, hook, kind, source=source)
     off_loop.install()
+    ollama.install()
     HookRegistry.apply_hooks()
+
+
+def under_way() -> dict[str, int]:
+    """Count what is under way in this process; all zero where no request is.
+
+    ``engine_requests``: that upstream's tokenizer manager waits for; ``engine_calls``: that
+    were let in; ``running`` and ``waiting``: as the limits count them.
+    """
+    assert _intake is not None
+    running, waiting = _intake.limiter.under_way()
+    return {
+        "engine_requests": len(_intake.manager.rid_to_state),
+        "engine_calls": len(_intake.calls),
+        "running": running,
+        "waiting": waiting,
+    }
 
 
 async def _generate(
