@@ -18,7 +18,7 @@ import httpx
 import psutil
 import server_process
 from cases import MALLORY, MORGAN, Case
-from values import CONTEXT, HER_ID
+from values import CONTEXT, HER_ID, SECRET
 
 ALICE, ADMIN = "sk-alice", "sk-admin"
 KEYS = {MALLORY: "sk-mallory", MORGAN: "sk-morgan"}
@@ -39,6 +39,7 @@ QUIET_SECONDS = 30.0  # until nothing of what was asked is left
 _PATIENCE = 60.0  # seconds, of the user who is to be left alone
 # What an answer to a user must not tell of the server.
 _INSIDE = ('File "', "site-packages", "Traceback (most", "/sglang/srt/")
+_NOT_TO_LOG = (SECRET, "never retrieved", "Exception in ASGI application")
 _FAILED, _NOT_OFFERED = 500, 501
 _FAILED_LATER = re.compile(r'^data: .*"code": ?50\d', re.MULTILINE)
 
@@ -46,8 +47,9 @@ _FAILED_LATER = re.compile(r'^data: .*"code": ?50\d', re.MULTILINE)
 class Target:
     """A server under attack. ``answers``: how many of each status, by path."""
 
-    def __init__(self, server: server_process.ServerProcess):
+    def __init__(self, server: server_process.ServerProcess, log: Path):
         self.server = server
+        self._log = log.open("rb")
         self.pids = {process.pid for process in server.processes()}
         self.answers: Counter[tuple[str, str]] = Counter()
         self._alice = httpx.Client(base_url=server.url, timeout=_PATIENCE, headers=_key(ALICE))
@@ -74,6 +76,8 @@ class Target:
         try:
             if left := self._what_is_left():
                 return f"not all that was asked for has ended: {left}"
+            if told := self._told_to_the_log():
+                return f"the log tells of a prompt, or of what nobody has caught: {told}"
             answer = self._ask()
         except (httpx.HTTPError, ValueError) as error:
             return f"the other user or the operator has no answer: {type(error).__name__}"
@@ -140,6 +144,11 @@ class Target:
         }
         return {name: count for name, count in counted.items() if count}
 
+    def _told_to_the_log(self) -> str | None:
+        """Return a line of the log, since it was looked at last, that should not be there."""
+        lines = self._log.read().decode(errors="replace").splitlines()
+        return next((line[:300] for line in lines if any(w in line for w in _NOT_TO_LOG)), None)
+
     def _fault_of_one(self, case: Case) -> str | None:
         answer = client.send(case, self.server.port, KEYS[case.user])
         self.answers[case.path.partition("?")[0][:40], _kind(answer)] += 1
@@ -195,7 +204,7 @@ def target(folder: Path) -> Iterator[Target]:
     env = {"OMP_NUM_THREADS": "1", "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1"}
     with server_process.running(flags, env, seconds=START_SECONDS) as (server, log):
         try:
-            yield Target(server)
+            yield Target(server, log)
         finally:
             (folder / "server.log").write_bytes(log.read_bytes())
 

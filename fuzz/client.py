@@ -28,19 +28,30 @@ class Answer:
 
 def send(case: Case, port: int, key: str) -> Answer:
     """Send the case and read the answer to it."""
+    refused = False
     deadline = time.monotonic() + (SECONDS if case.leaves is None else case.leaves)
     with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
         try:
-            _write(connection, case, key)
+            refused = _refuses(connection, case, key)
             answer = _read(connection, case.method, deadline)
         except TimeoutError:
             answer = Answer(0, "", left=True)
         except (OSError, http.client.HTTPException) as error:
-            answer = Answer(0, type(error).__name__)
+            # An answer sent to somebody who still sends may be lost on the way.
+            answer = Answer(0, type(error).__name__, left=refused)
         if answer.left and case.leaves is not None and int(case.leaves * 1000) % 2:
             # Half of those who leave do it with a reset.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return answer
+
+
+def _refuses(connection: socket.socket, case: Case, key: str) -> bool:
+    """Send the case; tell whether the server closed the connection before it was through."""
+    try:
+        _write(connection, case, key)
+    except (BrokenPipeError, ConnectionResetError):
+        return True
+    return False
 
 
 def _write(connection: socket.socket, case: Case, key: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cases import Case
+from values import PROMPT
 
 from sglang.srt.entrypoints.anthropic.protocol import (
     AnthropicCountTokensRequest,
@@ -41,7 +42,7 @@ from sglang.srt.managers.io_struct import (
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 MODEL = "demo"
-MESSAGES = [{"role": "user", "content": "Hello"}]
+MESSAGES = [{"role": "user", "content": PROMPT}]
 FEW = {"max_new_tokens": 2}
 # What the served model, which generates, answers where another kind of model is asked for.
 OTHER_MODEL = 400
@@ -88,21 +89,21 @@ _BOTH = ("POST", "PUT")
 ENDPOINTS = (
     Endpoint(
         "/generate",
-        {"text": "Hello", "sampling_params": FEW},
+        {"text": PROMPT, "sampling_params": FEW},
         GenerateReqInput,
         _SAMPLING,
         _BOTH,
     ),
     Endpoint(
         "/v1/completions",
-        {"model": MODEL, "prompt": "Hello", "max_tokens": 2},
+        {"model": MODEL, "prompt": PROMPT, "max_tokens": 2},
         CompletionRequest,
     ),
     Endpoint("/v1/chat/completions", _CHAT, ChatCompletionRequest),
     Endpoint("/invocations", _CHAT, ChatCompletionRequest),
     Endpoint(
         "/v1/responses",
-        {"model": MODEL, "input": "Hello", "max_output_tokens": 2},
+        {"model": MODEL, "input": PROMPT, "max_output_tokens": 2},
         ResponsesRequest,
     ),
     Endpoint("/v1/messages", _CHAT, AnthropicMessagesRequest),
@@ -112,7 +113,7 @@ ENDPOINTS = (
         AnthropicCountTokensRequest,
     ),
     *(
-        Endpoint(f"{prefix}/tokenize", {"model": MODEL, "prompt": "Hello"}, TokenizeRequest)
+        Endpoint(f"{prefix}/tokenize", {"model": MODEL, "prompt": PROMPT}, TokenizeRequest)
         for prefix in ("", "/v1")
     ),
     *(
@@ -121,33 +122,33 @@ ENDPOINTS = (
     ),
     Endpoint(
         "/v1/score",
-        {"model": MODEL, "query": "a", "items": ["b"], "label_token_ids": [1]},
+        {"model": MODEL, "query": PROMPT, "items": [PROMPT], "label_token_ids": [1]},
         ScoringRequest,
     ),
     Endpoint(
-        "/v1/embeddings", {"model": MODEL, "input": "Hello"}, EmbeddingRequest, status=OTHER_MODEL
+        "/v1/embeddings", {"model": MODEL, "input": PROMPT}, EmbeddingRequest, status=OTHER_MODEL
     ),
     Endpoint(
-        "/v1/classify", {"model": MODEL, "input": "Hello"}, ClassifyRequest, status=OTHER_MODEL
+        "/v1/classify", {"model": MODEL, "input": PROMPT}, ClassifyRequest, status=OTHER_MODEL
     ),
     Endpoint(
         "/v1/rerank",
-        {"query": "a", "documents": ["b"]},
+        {"query": PROMPT, "documents": [PROMPT]},
         V1RerankReqInput,
         methods=_BOTH,
         status=OTHER_MODEL,
     ),
-    Endpoint("/encode", {"text": "Hello"}, EmbeddingReqInput, _SAMPLING, _BOTH, OTHER_MODEL),
-    Endpoint("/classify", {"text": "Hello"}, EmbeddingReqInput, _SAMPLING, _BOTH, OTHER_MODEL),
+    Endpoint("/encode", {"text": PROMPT}, EmbeddingReqInput, _SAMPLING, _BOTH, OTHER_MODEL),
+    Endpoint("/classify", {"text": PROMPT}, EmbeddingReqInput, _SAMPLING, _BOTH, OTHER_MODEL),
     Endpoint(
         "/vertex_generate",
-        {"instances": [{"text": "Hello"}], "parameters": {"sampling_params": FEW}},
+        {"instances": [{"text": PROMPT}], "parameters": {"sampling_params": FEW}},
         VertexGenerateReqInput,
         {"parameters": GenerateReqInput},
     ),
     Endpoint(
         "/api/generate",
-        {"model": MODEL, "prompt": "Hello", "options": {"num_predict": 2}},
+        {"model": MODEL, "prompt": PROMPT, "options": {"num_predict": 2}},
         OllamaGenerateRequest,
         {"options": OllamaOptions},
     ),
@@ -167,12 +168,12 @@ ENDPOINTS = (
     Endpoint("/close_session", {"session_id": "x"}, CloseSessionReqInput, methods=("POST", "GET")),
     Endpoint(
         "/parse_function_call",
-        {"text": "x", "tools": [], "tool_call_parser": "qwen25"},
+        {"text": PROMPT, "tools": [], "tool_call_parser": "qwen25"},
         ParseFunctionCallReq,
     ),
     Endpoint(
         "/separate_reasoning",
-        {"text": "x", "reasoning_parser": "qwen3"},
+        {"text": PROMPT, "reasoning_parser": "qwen3"},
         SeparateReasoningReqInput,
     ),
     Endpoint("/v1/responses/{response_id}", methods=("GET",), status=404),

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 from cases import MALLORY, MORGAN, NAMED, Case
 from endpoints import ENDPOINTS, FEW, MESSAGES, MODEL, Endpoint
+from features import featured
 from typed import fields_of, object_of, value_of
-from values import HER_ID, NAMES, STRINGS, draw
+from values import HER_ID, NAMES, PROMPT, STRINGS, draw
 from wire import respelled, upload
 
 _TYPED = tuple(endpoint for endpoint in ENDPOINTS if endpoint.kind is not None)
@@ -137,7 +138,7 @@ def _session_step(random: random.Random) -> Case:
         if random.random() < 0.35:
             params[name] = random.choice(values)
     body: dict[str, Any] = {"session_params": params, "sampling_params": dict(FEW)}
-    body |= random.choice(({"text": "Hello"}, {"input_ids": [1, 2, 3]}, {"input_ids": []}))
+    body |= random.choice(({"text": PROMPT}, {"input_ids": [1, 2, 3]}, {"input_ids": []}))
     if random.random() < 0.4:
         body["rid"] = random.choice(_IDS)
     if random.random() < 0.2:
@@ -157,7 +158,7 @@ def type_of(path: str) -> type:
 def _responses(random: random.Random) -> Case:
     """Draw a response that is stored: asked for again, cancelled, gone on with."""
     body: dict[str, Any] = {"model": MODEL, "store": True}
-    body["input"] = random.choice(("Hello", MESSAGES))
+    body["input"] = random.choice((PROMPT, MESSAGES))
     body |= {"max_output_tokens": random.choice((2, _LONG)), "background": random.random() < 0.6}
     if random.random() < 0.3:
         body["request_id"] = random.choice(_IDS)
@@ -169,7 +170,7 @@ def _responses(random: random.Random) -> Case:
                     Case(f"/v1/responses/{NAMED}", method="GET"),
                     Case(f"/v1/responses/{NAMED}/cancel"),
                     Case("/v1/responses", {**body, "previous_response_id": NAMED}),
-                    Case(f"/v1/responses/{NAMED[:3]}", method="GET"),
+                    Case("/v1/responses/resp_", method="GET"),
                 )
             )
         )
@@ -192,8 +193,9 @@ def _asked(random: random.Random) -> Case:
 
 
 _KINDS: tuple[tuple[Callable[[random.Random], Case], int], ...] = (
-    (_typed, 36),
-    (_hostile, 20),
+    (_typed, 26),
+    (featured, 16),
+    (_hostile, 16),
     (_respelled, 14),
     (_left, 6),
     (_named, 6),
@@ -245,7 +247,7 @@ def _several_of(endpoint: Endpoint, random: random.Random) -> dict[str, Any]:
     field = next((name for name in ("text", "prompt", "input") if name in endpoint.request), None)
     several: dict[str, Any] = {}
     if field is not None and random.random() < 0.7:
-        several[field] = [f"Hello {number}" for number in range(count)]
+        several[field] = [f"{PROMPT} {number}" for number in range(count)]
     if "sampling_params" in endpoint.inner:
         params = FEW | {"n": random.choice((1, 2, 8))}
         listed = random.random() < 0.3

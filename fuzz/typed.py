@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 import pydantic
 from typing_extensions import NotRequired, Required
-from values import BORDERS, FRACTIONS, NAMES, draw
+from values import BORDERS, FRACTIONS, NAMES, PROMPT, draw
 
 _LENGTHS = (0, 1, 1, 2, 2, 3, 9)
 _MOST_NESTED = 6
@@ -97,7 +97,8 @@ def _of_class(kind: type[Any], random: random.Random, depth: int) -> Any:
     if kind is float:
         return random.choice(FRACTIONS)
     if kind in (str, bytes):
-        return random.choice(NAMES)
+        # Inside of messages: what a name is may be logged.
+        return random.choice((*NAMES, PROMPT) if depth > 2 else NAMES)
     if kind is type(None):
         return None
     if issubclass(kind, enum.Enum):

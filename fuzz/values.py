@@ -10,6 +10,10 @@ CONTEXT, VOCABULARY = 2048, 262
 # The id of a request of the user who is to be left alone.
 HER_ID = "alices"
 
+# What prompts hold, and no log of the server may.
+SECRET = "vzqxw"
+PROMPT = f"Hello {SECRET}"
+
 HUGE = (10**9, 2**31, 2**40, 2**63, 2**70, 10**400)
 NUMBERS: tuple[Any, ...] = (
     *(0, 1, -1, -5, 2, 1.5, 8.0, -0.0, 1e-300, 1e308, 1e-320),

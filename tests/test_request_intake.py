@@ -439,6 +439,18 @@ def test_a_chat_of_ollamas_is_answered(mallory: User, stream: bool) -> None:
     assert parts[-1]["done"]
 
 
+def test_what_an_error_says_of_a_request_is_not_logged(server: Server, mallory: User) -> None:
+    secrets = ("vzqxwa", "vzqxwb")
+    quoted = [{"type": "message", "role": "user", "content": [{"type": secrets[0]}]}]
+    assert mallory.post("/v1/responses", {"model": "m", "input": quoted}).status_code == 400
+    messages = [{"role": "user", "content": "x"}, {"role": secrets[1], "content": "x"}]
+    assert mallory.post(*chat(messages=messages)).status_code == 400
+    until(lambda: "Error in preprocessing prompt inputs" in server.log)
+    assert "ValidationError" in server.log
+    told = [line for line in server.log.splitlines() if any(word in line for word in secrets)]
+    assert not told
+
+
 def half_a_body(
     server: Server,
     key: str,

@@ -43,6 +43,7 @@ _STUMBLES = (
     NotImplementedError,
     msgspec.MsgspecError,
 )
+_COMPLETIONS = "/v1/completions"
 _LOOK_FOR_CLIENT = 0.25  # seconds between two looks whether a client that waits is still there
 
 
@@ -218,6 +219,8 @@ async def _generate(
                 if not getattr(obj, "stream", False):
                     call.end()  # who takes one answer does not come for the end
                 _show_client_ids(output)
+            if request is not None and request.scope["path"].endswith(_COMPLETIONS):
+                _name_alternatives(output)
             if response is not None:
                 await response.release()
             yield output
@@ -311,6 +314,13 @@ def _each(value: Any) -> list[Any]:
 def _show_client_ids(output: Any) -> None:
     for one in _each(output):
         one["meta_info"]["id"] = client_id(one["meta_info"]["id"])
+
+
+def _name_alternatives(output: Any) -> None:
+    """Have no alternatives of a prompt's tokens where upstream's completions look for some."""
+    for one in _each(output):
+        if "input_token_logprobs" in one["meta_info"]:
+            one["meta_info"].setdefault("input_top_logprobs", None)
 
 
 def _fault_of(output: Any) -> RequestError | None:

@@ -58,6 +58,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.http.access_log import hide_users
     from sglang.srt.tenancy.http.admin_api import add_routes
     from sglang.srt.tenancy.http.config_reload import Reloader
+    from sglang.srt.tenancy.http.error_messages import hide_messages
     from sglang.srt.tenancy.http.selftest import prove_at_startup, server_stops_on_failure
     from sglang.srt.tenancy.http.user_erasure import forget
 
@@ -65,6 +66,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     request_paths.install()
     intake.install(get_global_state().tokenizer_manager, limiter)
     hide_users()
+    hide_messages()
     add_routes(app)
     client = control_client_of(app)
     client.on_user_erased = partial(forget, app)
