@@ -200,6 +200,7 @@ def target(folder: Path) -> Iterator[Target]:
     flags += ["65536", "--enable-tenant-cache", "--enable-hierarchical-cache", "--enable-metrics"]
     flags += ["--tenant-config", str(config), "--admin-api-key", ADMIN, "--enable-cache-report"]
     flags += ["--context-length", str(CONTEXT)]
+    flags += ["--tool-call-parser", "qwen25", "--reasoning-parser", "qwen3"]
     # With it the scheduler ends where slots of the cache are lost, not only when it is idle.
     env = {"OMP_NUM_THREADS": "1", "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1"}
     with server_process.running(flags, env, seconds=START_SECONDS) as (server, log):
