@@ -36,7 +36,8 @@ tokens_per_minute = 1000000
 START_SECONDS = 300.0
 AT_ONCE = 8
 QUIET_SECONDS = 30.0  # until nothing of what was asked is left
-_PATIENCE = 60.0  # seconds, of the user who is to be left alone
+_FEWEST_LOOKS = 50
+_PATIENCE = 120.0  # seconds, of the user who is to be left alone
 # What an answer to a user must not tell of the server.
 _INSIDE = ('File "', "site-packages", "Traceback (most", "/sglang/srt/")
 _NOT_TO_LOG = (SECRET, "never retrieved", "Exception in ASGI application")
@@ -126,9 +127,16 @@ class Target:
         }
 
     def _what_is_left(self) -> dict[str, int]:
-        """Wait until no request is left anywhere; return what is still there after a while."""
+        """Wait until no request is left anywhere; return what is still there after a while.
+
+        That is a time and a number of looks: a machine that stands still counts for nothing.
+        """
         deadline = time.monotonic() + QUIET_SECONDS
-        while (left := self._open()) and time.monotonic() < deadline:
+        looks = 0
+        while left := self._open():
+            looks += 1
+            if looks > _FEWEST_LOOKS and time.monotonic() > deadline:
+                break
             time.sleep(0.05)
         return left
 

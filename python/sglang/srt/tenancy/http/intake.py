@@ -210,7 +210,7 @@ async def _generate(
     call = None
     answered = False
     try:
-        call = await _intake.take(obj, request)
+        call = await _take(obj, request)
         async for output in original(manager, obj, request):
             if not answered and response is not None and (fault := _fault_of(output)):
                 response.refuse(fault)
@@ -239,6 +239,19 @@ async def _generate(
     finally:
         if call is not None:
             call.end()
+
+
+async def _take(obj: EngineRequest, request: Any) -> EngineCall | None:
+    """Take a request in; of one that is refused, leave nothing that could be aborted.
+
+    Upstream aborts whatever was asked for as a stream, two seconds after the answer.
+    """
+    assert _intake is not None
+    try:
+        return await _intake.take(obj, request)
+    except Exception:
+        obj.is_single, obj.rid = False, []
+        raise
 
 
 def _abort(
