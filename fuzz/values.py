@@ -5,6 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
+# Of the server that is attacked.
+CONTEXT, VOCABULARY = 2048, 262
+# The id of a request of the user who is to be left alone.
+HER_ID = "alices"
+
+# What prompts hold, and no log of the server may.
+SECRET = "vzqxw"
+PROMPT = f"Hello {SECRET}"
+
 HUGE = (10**9, 2**31, 2**40, 2**63, 2**70, 10**400)
 NUMBERS: tuple[Any, ...] = (
     *(0, 1, -1, -5, 2, 1.5, 8.0, -0.0, 1e-300, 1e308, 1e-320),
@@ -12,6 +21,12 @@ NUMBERS: tuple[Any, ...] = (
     *(-number for number in HUGE),
     *(float("inf"), float("-inf"), float("nan")),
 )
+# Whole numbers of the right kind, at the borders of what a request may ask for.
+BORDERS = (
+    *(-2, -1, 0, 1, 1, 2, 3, 4, 8, 129),
+    *(VOCABULARY - 1, VOCABULARY, CONTEXT - 1, CONTEXT, CONTEXT + 1, 2**31 - 1, 2**53, 2**63 - 1),
+)
+FRACTIONS = (-2.0, -1.0, -1e-9, 0.0, 1e-9, 0.5, 1.0, 1.0 + 1e-9, 2.0, 2.1, 100.0, 1e300)
 STRINGS = (
     *("", " ", "x", "8", "null", "true", "\x00", "\ud800", "￾", "é" * 10, "../../etc/passwd"),
     *(
@@ -22,6 +37,14 @@ STRINGS = (
         "{{7*7}}",
     ),
     *("a" * 5000, "resp_", "HEALTH_CHECK_", "($", "(a{1000}){1000}", '{"$ref": "#"}'),
+)
+# Words that fields of a type "string" know, and ids that are somebody's.
+NAMES = (
+    *("x", "Hello", "", "demo", "user", "system", "assistant", "tool", "developer", "text"),
+    *("json_object", "json_schema", "function", "required", "auto", "none", "low", "image_url"),
+    *(HER_ID, HER_ID[:1], HER_ID[:-1], "mine", "mine_0", "m", "1", "-1", "261", "262", "qwen3"),
+    *('{"type": "object"}', "[a-z]+", 'root ::= "a"', '{"a": 1}', "é\u0301\U0001f600"),
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA",
 )
 MOST_NESTED = 3
 

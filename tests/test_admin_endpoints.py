@@ -207,6 +207,26 @@ def test_erasing_frees_a_user_on_both_tiers_and_nobody_else(
     }
 
 
+def test_stats_count_what_is_under_way(server: Server, operator: Operator) -> None:
+    def counts() -> dict[str, int]:
+        return dict(operator.json("GET", "/tenant/stats")["process"])
+
+    names = ("open_requests", "engine_requests", "engine_calls", "running", "waiting")
+    nothing = dict.fromkeys(names, 0)
+    until(lambda: counts() == nothing, "all is quiet")
+    long = {"max_new_tokens": 600, "ignore_eos": True, "n": 3}
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(Asker(server).generate, text=fresh_prompt(9), sampling_params=long)
+        until(lambda: counts()["engine_calls"] == 1, "it is let in")
+        seen = counts()
+        assert not asked.done()
+        assert seen["open_requests"] == 1
+        assert seen["engine_requests"] >= 1
+        assert (seen["running"], seen["waiting"]) == (3, 0)
+        asked.result()
+    until(lambda: counts() == nothing, "it is over")
+
+
 def test_a_request_that_runs_when_its_user_is_erased_leaves_nothing(
     server: Server, operator: Operator
 ) -> None:

@@ -337,21 +337,46 @@ TOKENIZING = {
         {"model": "m", "messages": [{"role": "user", "content": LONG_TEXT}]},
     ),
     "tokenize": ("/tokenize", {"model": "m", "prompt": LONG_TEXT}),
+    "ollama": (
+        "/api/chat",
+        {"model": "m", "messages": [{"role": "user", "content": LONG_TEXT}], "stream": False},
+    ),
 }
+
+
+TRIES = 5
 
 
 @pytest.mark.parametrize("name", TOKENIZING)
 def test_others_do_not_wait_for_a_long_prompt(alice: User, mallory: User, name: str) -> None:
-    path, body = TOKENIZING[name]
-    longest = 0.0
+    """On the event loop, another user would wait each time for all of it.
+
+    A busy machine may keep anybody waiting now and then: one try of several has to be free of that.
+    """
+    waited = []
+    for _ in range(TRIES):
+        longest, took = longest_wait_beside(alice, mallory, *TOKENIZING[name])
+        waited.append(longest / took)
+        if waited[-1] < 0.5:
+            return
+    pytest.fail(f"of the long request's time, another user waited for {waited}")
+
+
+def longest_wait_beside(
+    alice: User, mallory: User, path: str, body: dict[str, Any]
+) -> tuple[float, float]:
+    """Return the longest wait of one user while another has a long request, and how long that took.
+
+    What is under way when the long one ends counts in full.
+    """
+    waits = []
     done = threading.Event()
 
     def look() -> None:
-        nonlocal longest
         while not done.is_set():
             asked = time.monotonic()
             alice.http.get("/v1/models")
-            longest = max(longest, time.monotonic() - asked)
+            waits.append(time.monotonic() - asked)
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -362,7 +387,7 @@ def test_others_do_not_wait_for_a_long_prompt(alice: User, mallory: User, name: 
     looking.join()
     assert response.status_code in (200, 400), response.text
     assert response.status_code == 200 or "tokens" in response.text  # counted
-    assert longest < took / 2
+    return max(waits), took
 
 
 @pytest.mark.parametrize("nested", ["[" * 200 + "]" * 200, '{"a":' * 100 + "1" + "}" * 100])
@@ -397,10 +422,54 @@ def test_a_body_is_no_larger_than_allowed(mallory: User) -> None:
     assert response.json()["error"]["param"] == "body"
 
 
-def half_a_body(server: Server, key: str) -> socket.socket:
+def test_a_get_has_a_body_no_larger_than_that(mallory: User) -> None:
+    headers = {"Content-Type": "application/json"}
+    body = b'{"capacity_of_str_len": 100}'
+    for padding, status in ((0, 200), (33 << 20, 413)):
+        response = mallory.http.request(
+            "GET", "/open_session", content=body + b" " * padding, headers=headers
+        )
+        assert response.status_code == status, response.text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_chat_of_ollamas_is_answered(mallory: User, stream: bool) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+    options = {"num_predict": 8, "temperature": 0, "seed": 3}
+    response = mallory.post("/api/chat", {**body, "options": options})
+    assert response.status_code == 200, response.text
+    parts = [json.loads(line) for line in response.text.splitlines()]
+    chat = mallory.post(
+        "/v1/chat/completions", {**body, "stream": False, "max_tokens": 8, "temperature": 0}
+    ).json()
+    said = "".join(part["message"]["content"] for part in parts)
+    assert chat["choices"][0]["message"]["content"].startswith(said)
+    assert len(said) > 0
+    assert parts[-1]["done"]
+
+
+def test_what_an_error_says_of_a_request_is_not_logged(server: Server, mallory: User) -> None:
+    secrets = ("vzqxwa", "vzqxwb")
+    quoted = [{"type": "message", "role": "user", "content": [{"type": secrets[0]}]}]
+    assert mallory.post("/v1/responses", {"model": "m", "input": quoted}).status_code == 400
+    messages = [{"role": "user", "content": "x"}, {"role": secrets[1], "content": "x"}]
+    assert mallory.post(*chat(messages=messages)).status_code == 400
+    until(lambda: "Error in preprocessing prompt inputs" in server.log)
+    assert "ValidationError" in server.log
+    told = [line for line in server.log.splitlines() if any(word in line for word in secrets)]
+    assert not told
+
+
+def half_a_body(
+    server: Server,
+    key: str,
+    path: str = "/generate",
+    kind: str = "application/json",
+    begun: str = "{",
+) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.running.port), timeout=30)
-    head = f"POST /generate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
-    head += "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    head += f"Content-Type: {kind}\r\nContent-Length: 1000\r\n\r\n{begun}"
     connection.sendall(head.encode())
     return connection
 
@@ -415,6 +484,12 @@ def test_half_bodies_end_and_are_counted(server: Server, mallory: User) -> None:
     statuses = Counter(status_of(half) for half in halves)
     assert statuses == {408: CONNECTIONS, 429: 5}
     assert mallory.post(*generate()).status_code == 200
+
+
+def test_half_a_form_ends_too(server: Server) -> None:
+    kind = "multipart/form-data; boundary=x"
+    form = half_a_body(server, MALLORY, "/v1/audio/transcriptions", kind, "--x\r\n")
+    assert status_of(form) == 408
 
 
 @pytest.mark.parametrize("key", ["sk-nobody", ""])

@@ -23,6 +23,8 @@ from sglang.srt.tenancy.control.messages import (
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.grammar import service as grammar_trials
+from sglang.srt.tenancy.http import intake
+from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.http.user_endpoints import UserAdministration
 from sglang.srt.tenancy.http.warming import warm
@@ -98,10 +100,14 @@ def _operators(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def stats(request: Request) -> dict[str, Any]:
-    """Show totals of each replica's tree. ``owners``: how many of the largest owners are listed."""
+    """Show totals of each replica's tree, and what the HTTP process that answers has under way.
+
+    ``owners``: how many of the largest owners are listed.
+    """
     client = control_client_of(request.app)
     wanted = Stats(_number(request, "owners", *_OWNERS))
-    return {"mode": client.mode, "replicas": await client.ask(wanted)}
+    process = {"open_requests": TenantMiddleware.open_requests.total, **intake.under_way()}
+    return {"mode": client.mode, "process": process, "replicas": await client.ask(wanted)}
 
 
 async def tree(request: Request) -> dict[str, Any]:

@@ -38,3 +38,8 @@ class OpenRequests:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def total(self) -> int:
+        """How many requests of all callers are open."""
+        return self._open.total()

@@ -20,7 +20,7 @@ from sglang.srt.multimodal.mm_utils import has_valid_data
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.tenancy.errors import RequestError, bad_field
 from sglang.srt.tenancy.grammar.trials import GrammarTrials
-from sglang.srt.tenancy.http import off_loop, processor_faults
+from sglang.srt.tenancy.http import off_loop, ollama, processor_faults
 from sglang.srt.tenancy.http.held_response import current_response
 from sglang.srt.tenancy.http.log import logger, where
 from sglang.srt.tenancy.http.rate_limiter import BYTES_PER_TOKEN, Permit, RateLimiter
@@ -56,6 +56,7 @@ _STUMBLES = (
     NotImplementedError,
     msgspec.MsgspecError,
 )
+_COMPLETIONS = "/v1/completions"
 _LOOK_FOR_CLIENT = 0.25  # seconds between two looks whether a client that waits is still there
 
 
@@ -217,7 +218,24 @@ def install(
     off_loop.install()
     if manager.mm_processor is not None:
         processor_faults.install()
+    ollama.install()
     HookRegistry.apply_hooks()
+
+
+def under_way() -> dict[str, int]:
+    """Count what is under way in this process; all zero where no request is.
+
+    ``engine_requests``: that upstream's tokenizer manager waits for; ``engine_calls``: that
+    were let in; ``running`` and ``waiting``: as the limits count them.
+    """
+    assert _intake is not None
+    running, waiting = _intake.limiter.under_way()
+    return {
+        "engine_requests": len(_intake.manager.rid_to_state),
+        "engine_calls": len(_intake.calls),
+        "running": running,
+        "waiting": waiting,
+    }
 
 
 async def _generate(
@@ -232,7 +250,7 @@ async def _generate(
     call = None
     answered = False
     try:
-        call = await _intake.take(obj, request)
+        call = await _take(obj, request)
         async for output in original(manager, obj, request):
             if not answered and response is not None and (fault := _fault_of(output)):
                 response.refuse(fault)
@@ -241,6 +259,8 @@ async def _generate(
                 if not getattr(obj, "stream", False):
                     call.end()  # who takes one answer does not come for the end
                 _show_client_ids(output)
+            if request is not None and request.scope["path"].endswith(_COMPLETIONS):
+                _name_alternatives(output)
             if response is not None:
                 await response.release()
             yield output
@@ -267,6 +287,19 @@ async def _generate(
     finally:
         if call is not None:
             call.end()
+
+
+async def _take(obj: EngineRequest, request: Any) -> EngineCall | None:
+    """Take a request in; of one that is refused, leave nothing that could be aborted.
+
+    Upstream aborts whatever was asked for as a stream, two seconds after the answer.
+    """
+    assert _intake is not None
+    try:
+        return await _intake.take(obj, request)
+    except Exception:
+        obj.is_single, obj.rid = False, []
+        raise
 
 
 def _abort(
@@ -388,6 +421,13 @@ def _each(value: Any) -> list[Any]:
 def _show_client_ids(output: Any) -> None:
     for one in _each(output):
         one["meta_info"]["id"] = client_id(one["meta_info"]["id"])
+
+
+def _name_alternatives(output: Any) -> None:
+    """Have no alternatives of a prompt's tokens where upstream's completions look for some."""
+    for one in _each(output):
+        if "input_token_logprobs" in one["meta_info"]:
+            one["meta_info"].setdefault("input_top_logprobs", None)
 
 
 def _fault_of(output: Any) -> RequestError | None:

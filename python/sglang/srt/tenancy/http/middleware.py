@@ -132,8 +132,9 @@ class TenantMiddleware:
             until_end.enter_context(self.open_requests.counted(caller))
         # Without a body (GET /v1/responses/ID) the query makes the claim.
         body = _take_claims(scope)
-        if scope.get("method") in ("POST", "PUT"):
-            body, receive = await read_body(headers, receive, self.body_bounds)
+        if scope["type"] == "http":  # a GET may have a body, too
+            sent, receive = await read_body(headers, receive, self.body_bounds)
+            body = sent if scope["method"] in ("POST", "PUT") else {**body, **sent}
         set_identity(resolver.resolve(headers, body))
         return body, receive
 

@@ -114,6 +114,11 @@ class RateLimiter:
             self.spend(user, amount)
         return Permit(asked, charged)
 
+    def under_way(self) -> tuple[int, int]:
+        """Count the answers of all users that are running, and the prompts that wait to be."""
+        standings = self.standings.values()
+        return sum(s.running for s in standings), sum(s.queued for s in standings)
+
     def refuse_if_full(self, user: str | None) -> None:
         """Refuse a user who has no room for one more answer now. Raises LimitExceeded."""
         user = user or SHARED_ANONYMOUS

@@ -12,6 +12,7 @@ import orjson
 from starlette.datastructures import Headers
 
 from sglang.srt.tenancy.errors import RequestError, bad_field
+from sglang.srt.tenancy.http.held_response import current_response
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
@@ -58,12 +59,7 @@ async def read_body(
         raise _too_large(bounds)
     if "json" not in named.get("content-type", "json").lower():
         return {}, _Counted(receive, bounds).receive
-    try:
-        raw = await asyncio.wait_for(_all(receive, bounds), bounds.seconds)
-    except asyncio.TimeoutError:
-        raise RequestError(
-            408, "body", f"body: not complete after {bounds.seconds:g} s; send it faster"
-        ) from None
+    raw = await _all(receive, bounds)
     body_size.set(len(raw))
     try:
         body = orjson.loads(raw)
@@ -93,19 +89,40 @@ async def _all(receive: Receive, bounds: BodyBounds) -> bytes:
 
 
 class _Counted:
-    """Counts the bytes of a body as they come. ``receive`` raises RequestError 413."""
+    """Counts the bytes of a body, and the time, as they come.
+
+    ``receive`` raises RequestError 413 or 408; where a handler reads, which may make another error
+    of it, that is the answer still.
+    """
 
     def __init__(self, receive: Receive, bounds: BodyBounds):
         self._receive = receive
         self._bounds = bounds
         self._size = 0
+        self._deadline: float | None = asyncio.get_running_loop().time() + bounds.seconds
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        if self._deadline is None:
+            return await self._receive()
+        left = self._deadline - asyncio.get_running_loop().time()
+        try:
+            message = await asyncio.wait_for(self._receive(), left)
+        except asyncio.TimeoutError:
+            fault = f"body: not complete after {self._bounds.seconds:g} s; send it faster"
+            raise _answered(RequestError(408, "body", fault)) from None
+        if not message.get("more_body", False):
+            self._deadline = None  # what comes now is that the client has gone
         self._size += len(message.get("body", b""))
         if self._size > self._bounds.size:
-            raise _too_large(self._bounds)
+            raise _answered(_too_large(self._bounds))
         return message
+
+
+def _answered(error: RequestError) -> RequestError:
+    response = current_response()
+    if response is not None:
+        response.refuse(error)
+    return error
 
 
 def _too_large(bounds: BodyBounds) -> RequestError:

@@ -66,6 +66,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.http.access_log import hide_users
     from sglang.srt.tenancy.http.admin_api import add_routes
     from sglang.srt.tenancy.http.config_reload import Reloader, warn_of_hidden
+    from sglang.srt.tenancy.http.error_messages import hide_messages
     from sglang.srt.tenancy.http.selftest import prove_at_startup, server_stops_on_failure
     from sglang.srt.tenancy.http.user_endpoints import UserAdministration
     from sglang.srt.tenancy.http.user_erasure import forget
@@ -79,6 +80,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     intake.install(manager, limiter, trials)
     hide_users()
     hide_grammars()
+    hide_messages()
     add_routes(app)
     client = control_client_of(app)
     client.on_user_erased = partial(forget, app)
