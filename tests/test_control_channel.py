@@ -163,3 +163,11 @@ def test_users_with_slashes_are_hidden_whole() -> None:
     )
     assert hidden("/tenant/stats?owners=3") == "/tenant/stats?owners=3"
     assert hidden(200) == 200
+
+
+@pytest.mark.parametrize("name", ["user", "user_id", "us%65r%5Fid", "safety_identifier"])
+def test_a_user_in_a_query_is_hidden(name: str) -> None:
+    mark = f"#{digest('team/a b')}"
+    assert hidden(f"/x?a=1&{name}=team%2Fa+b&b=&c") == f"/x?a=1&{name}={mark}&b=&c"
+    assert hidden(f"/x?{name}=") == f"/x?{name}="
+    assert hidden("/users?username=bob&what=user") == "/users?username=bob&what=user"

@@ -59,7 +59,8 @@ def cached(reply: dict[str, Any]) -> int:
 
 
 def used_tokens(asker: Asker) -> int:
-    return int(asker.server.http.get("/v1/loads").json()["loads"][0]["num_used_tokens"])
+    answer = asker.server.http.get("/v1/loads", headers=asker.all_headers)
+    return int(answer.json()["loads"][0]["num_used_tokens"])
 
 
 def test_chunked_prefill(asker: Asker, said_right: Any) -> None:

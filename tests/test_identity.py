@@ -15,7 +15,7 @@ from sglang.srt.tenancy.http.identity import (
     from_the_server_itself,
     headers_of_the_server_itself,
 )
-from sglang.srt.tenancy.user_id import GATEWAY, IdentityError, check_user_id, digest
+from sglang.srt.tenancy.user_id import GATEWAY, IdentityError, check_user_id, digest, process_key
 
 HEADER = "X-User"
 
@@ -147,6 +147,16 @@ def test_more_sharing_cannot_be_asked_for(scope: Any) -> None:
 def test_digests_hide_and_tell_apart() -> None:
     assert digest("alice") == digest("alice") != digest("bob")
     assert "alice" not in digest("alice")
+
+
+@pytest.mark.parametrize("key", ["", "secret", "0" * 63, "g" * 64])
+def test_a_process_key_that_is_no_key_is_refused_wherever_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("SGLANG_TENANT_PROCESS_KEY", key)
+    for read in (process_key, headers_of_the_server_itself, lambda: digest("alice")):
+        with pytest.raises(ValueError, match=f"_PROCESS_KEY: {len(key)} characters.*openssl"):
+            read()
 
 
 def test_an_empty_process_key_makes_nobody_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,8 @@ FLAGS = {
     "both 0": [*VTC, "--tenant-input-weight", "0", "--tenant-output-weight", "0"],
     "--enable-priority-scheduling": [*VTC, "--enable-priority-scheduling"],
     "--pp-size 2": [*VTC, "--pp-size", "2"],
+    "--tenant-user-routes: 'plugin'": [*ON, "--tenant-user-routes", "/plugin/x", "plugin"],
+    "--tenant-user-routes does": ["--tenant-user-routes", "/plugin/x"],
     "--tenant-header: 'a b'": [*ISOLATED, "--tenant-header", "a b"],
     "--grpc-port": [*ISOLATED, "--grpc-port", "50051"],
     "--speculative-algorithm": [*ISOLATED, "--speculative-algorithm", "NGRAM"],

@@ -45,6 +45,9 @@ def check(args: ServerArgs) -> None:
     _check_numbers(args)
     if args.tenant_header and not _HEADER_NAME.fullmatch(args.tenant_header):
         raise ValueError(f"--tenant-header: {args.tenant_header!r} is not a header name")
+    for path in args.tenant_user_routes or ():
+        if not path.startswith("/"):
+            raise ValueError(f"--tenant-user-routes: {path!r} is no path; it begins with a slash")
     if args.tenant_config or args.tenant_state:
         _check_config(args)
     _check_detector(args)

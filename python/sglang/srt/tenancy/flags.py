@@ -92,6 +92,15 @@ class TenantOptions(_OfOneProcess):
         ),
         NS("serving"),
     ] = "isolate"
+    tenant_user_routes: A[
+        list[str] | None,
+        Arg(
+            help="Paths of routes that a plugin adds, as its code writes them, which users may "
+            "call. With another route that docs/access.md lacks the server does not start.",
+            nargs="+",
+        ),
+        NS("serving"),
+    ] = None
     tenant_public_users: A[
         int,
         Arg(

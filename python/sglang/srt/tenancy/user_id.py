@@ -67,8 +67,17 @@ def fresh_anonymous() -> str:
 
 
 def process_key() -> str:
-    """Return a secret that all processes of one server share, and nobody else knows."""
-    return os.environ.setdefault(_PROCESS_KEY, secrets.token_hex(32))
+    """Return a secret that all processes of one server share, and nobody else knows.
+
+    64 hex digits. Raises ValueError where the environment holds something else.
+    """
+    key = os.environ.setdefault(_PROCESS_KEY, secrets.token_hex(32))
+    if not _KEY_FORM.fullmatch(key):
+        raise ValueError(
+            f"{_PROCESS_KEY}: {len(key)} characters that are not 64 hex digits; {_MAKE_A_KEY}, "
+            "or leave it unset on a server of one node"
+        )
+    return key
 
 
 def require_process_key(nodes: int) -> None:
@@ -78,16 +87,10 @@ def require_process_key(nodes: int) -> None:
     ``nodes``: machines of the server. Raises ValueError where the key is no key, and where each of
     several nodes would make its own: their names of private pages in storage would differ.
     """
-    given = os.environ.get(_PROCESS_KEY)
-    if given is None and nodes > 1:
+    if nodes > 1 and _PROCESS_KEY not in os.environ:
         raise ValueError(
             f"{_PROCESS_KEY}: not set, and --nnodes is {nodes}: each node would make its own, and "
             f"name private pages in storage differently; {_MAKE_A_KEY} and set it on all nodes"
-        )
-    if given is not None and not _KEY_FORM.fullmatch(given):
-        raise ValueError(
-            f"{_PROCESS_KEY}: {len(given)} characters that are not 64 hex digits; {_MAKE_A_KEY}, "
-            "or leave it unset on a server of one node"
         )
     process_key()
 

@@ -64,11 +64,21 @@ class Reloader:
             logger.error("Not all public prefixes are computed: %s", error)
 
     def _keep_out(self, config: TenantConfig) -> None:
-        """Refuse a config by which nobody would need a key any more: a half-written file is one."""
-        if self._resolver.config.has_keys and not config.has_keys:
+        """Refuse a config that opens the server wider: a half-written file may be one."""
+        old = self._resolver.config
+        fault = None
+        if old.has_keys and not config.has_keys:
+            fault = "it lists no key, and would let everybody in"
+        elif old.require_key and not config.require_key:
+            fault = "require_key is off now: callers without a key would be whom they say they are"
+        elif old.has_gateway and not config.has_gateway and self._resolver.header:
+            fault = (
+                "[gateway] lists no key any more: whoever sends no key could name users in "
+                f"--tenant-header {self._resolver.header}"
+            )
+        if fault:
             raise ConfigError(
-                f"--tenant-config {self._path}: it lists no key, and would let everybody in; to do "
-                "that, restart the server"
+                f"--tenant-config {self._path}: {fault}; to do that, restart the server"
             )
 
 

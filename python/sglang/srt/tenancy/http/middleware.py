@@ -25,33 +25,12 @@ from sglang.srt.tenancy.http.rate_limiter import RateLimiter
 from sglang.srt.tenancy.http.refusal import refuse
 from sglang.srt.tenancy.http.request_body import BodyBounds, ClientGone, read_body
 from sglang.srt.tenancy.http.request_context import current_identity, set_identity
+from sglang.srt.tenancy.http.route_access import Decision, RouteAccess
+from sglang.srt.tenancy.http.routes import Access
 from sglang.srt.tenancy.user_id import IdentityError
-from sglang.srt.utils.auth import (
-    AuthLevel,
-    _get_auth_level_from_app_and_scope,
-)
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-# Probes and scrapers carry no identity, in upstream neither a key.
-_OPEN_PATHS = (*health.PATHS, *scrape_format.PATHS, "/ping")
-_READING = ("GET", "HEAD")
-
-# Open in upstream to every user, though they tell the admin key or what others do, or change what
-# all get.
-_OPERATORS_PATHS = (
-    "/server_info",
-    "/get_server_info",
-    "/set_trace_level",
-    "/load_lora_adapter_from_tensors",
-    "/v1/loads",
-    "/get_load",
-    "/scale_elastic_ep",
-    "/is_scaling_elastic_ep",
-)
-
 
 _START_WITH_ONE = "start the server with --admin-api-key"
 
@@ -65,7 +44,7 @@ class TenantMiddleware:
     health_checks = HealthChecks()
     open_requests = OpenRequests(most=1000)
 
-    def __init__(self, app: ASGIApp, routes: FastAPI):
+    def __init__(self, app: ASGIApp, routes: RouteAccess):
         self.app = app
         self.routes = routes
 
@@ -73,14 +52,15 @@ class TenantMiddleware:
         if self.resolver is None or scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        if scope.get("method") in _READING and scope["path"] in health.PATHS:
+        decision = self.routes.of(scope)
+        if decision.path in health.PATHS and scope.get("method") == "GET":
             await self.health_checks.answer(self.app, scope, receive, send)
             return
         if scope["path"] in scrape_format.PATHS:
             scrape_format.ask_for_text(scope)
         with contextlib.ExitStack() as stack:
             try:
-                body, receive = await self._admit(scope, receive, self.resolver, stack)
+                body, receive = await self._admit(decision, scope, receive, self.resolver, stack)
                 self._refuse_early(body)
             except RequestError as error:
                 await refuse(error, scope, receive, send, unread=True)
@@ -110,24 +90,30 @@ class TenantMiddleware:
             self.limiter.refuse_if_full(identity.user_ids)
 
     async def _admit(
-        self, scope: Scope, receive: Receive, resolver: Resolver, until_end: contextlib.ExitStack
+        self,
+        decision: Decision,
+        scope: Scope,
+        receive: Receive,
+        resolver: Resolver,
+        until_end: contextlib.ExitStack,
     ) -> tuple[dict[str, Any], Receive]:
         """Return the body, as far as it was read, and a receive that gives it again.
 
         ``until_end``: is left when the request has been answered.
         """
-        reading = scope.get("method") in _READING
-        if (reading and scope["path"] in _OPEN_PATHS) or scope.get("method") == "OPTIONS":
+        if decision.access is Access.OPEN:
             return {}, receive
         headers = scope["headers"]
-        level = self._auth_level(scope)
-        if level is not AuthLevel.NORMAL:
-            # Where users hold keys, no user may flush, reload or abort for all.
-            if level is AuthLevel.ADMIN_FORCE or resolver.config.has_keys:
+        if decision.access is not Access.USER:
+            # Where there are keys at all, no user may flush, reload or abort for all.
+            keys = resolver.config.has_keys or resolver.admin_api_key
+            if decision.access is Access.ADMIN or keys:
                 self._require_admin(scope, resolver)
             return {}, receive
         # Who sends a key that is not known, or none where one is needed, is read no further.
         caller = resolver.check_key(headers) or (scope.get("client") or ["?"])[0]
+        if decision.closed:
+            raise RequestError(404, "path", f"path: {scope['path'][:80]!r} is not served")
         if not from_the_server_itself(headers):
             until_end.enter_context(self.open_requests.counted(caller))
         # Without a body (GET /v1/responses/ID) the query makes the claim.
@@ -137,13 +123,6 @@ class TenantMiddleware:
             body = sent if scope["method"] in ("POST", "PUT") else {**body, **sent}
         set_identity(resolver.resolve(headers, body))
         return body, receive
-
-    def _auth_level(self, scope: Scope) -> AuthLevel:
-        if scope["type"] != "http":
-            return AuthLevel.NORMAL
-        if scope["path"].endswith(_OPERATORS_PATHS):
-            return AuthLevel.ADMIN_OPTIONAL
-        return _get_auth_level_from_app_and_scope(self.routes, scope)
 
     def _require_admin(self, scope: Scope, resolver: Resolver) -> None:
         headers = scope["headers"]

@@ -15,6 +15,7 @@ from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.rate_limiter import RateLimiter
 from sglang.srt.tenancy.http.request_body import BodyBounds
 from sglang.srt.tenancy.http.response_store import MOST_STORED, OwnedStore
+from sglang.srt.tenancy.http.route_access import RouteAccess
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 def install(app: FastAPI) -> None:
     """Put the middleware around the handlers. To be called before any other one is added."""
-    app.add_middleware(TenantMiddleware, routes=app)
+    app.state.tenant_routes = RouteAccess(app)
+    app.add_middleware(TenantMiddleware, routes=app.state.tenant_routes)
 
 
 def own_headers(options: TenantOptions) -> dict[str, str]:
@@ -35,7 +37,8 @@ def own_headers(options: TenantOptions) -> dict[str, str]:
 async def start(app: FastAPI, options: TenantOptions) -> None:
     """Start resolving identities, then prove that isolation holds. In each HTTP process.
 
-    Raises SelfTestError where it does not: the server must not start.
+    The server must not start where this raises: UnknownRoute, ConfigError, or SelfTestError where
+    isolation does not hold.
     """
     if not options.enable_tenant_cache:
         return
@@ -82,6 +85,10 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     hide_grammars()
     hide_messages()
     add_routes(app)
+    routes: RouteAccess = app.state.tenant_routes
+    with server_stops_on_failure(app, "The table of routes does not fit"):
+        routes.let_users_call(options.tenant_user_routes or ())
+        routes.check()
     client = control_client_of(app)
     client.on_user_erased = partial(forget, app)
     state = StateFile(options.tenant_state) if options.tenant_state else None
