@@ -139,7 +139,7 @@ class _Served:
     methods: frozenset[str] | None
 
     def __str__(self) -> str:
-        return f"{' '.join(sorted(self.methods or ('any method of',)))} {self.path}"
+        return f"{' '.join(sorted(self.methods or ('any method of',)))} {self.path or '/'}"
 
 
 def _served(app: FastAPI) -> Iterator[_Served]:
