@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 # Probes and scrapers carry no identity, in upstream neither a key.
 _OPEN_PATHS = (*health.PATHS, "/metrics", "/metrics/", "/ping")
 _READING = ("GET", "HEAD")
+# What is served, not to whom: a router asks before it has a user to speak for.
+_MODEL_PATHS = ("/v1/models", "/model_info", "/get_model_info")
 
 # Open in upstream to every user, though they tell the admin key or what others do, or change what
 # all get.
@@ -130,6 +132,8 @@ class TenantMiddleware:
             until_end.enter_context(self.open_requests.counted(caller))
         # Without a body (GET /v1/responses/ID) the query makes the claim.
         body = _take_claims(scope)
+        if reading and scope["path"] in _MODEL_PATHS:
+            return {}, receive
         if scope.get("method") in ("POST", "PUT"):
             body, receive = await read_body(headers, receive, self.body_bounds)
         set_identity(resolver.resolve(headers, body))
