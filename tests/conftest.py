@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 
 # Programs, not packages; tests use what they are made of.
-sys.path += [str(REPOSITORY / "scripts"), str(REPOSITORY / "benchmarks")]
+sys.path += [str(REPOSITORY / folder) for folder in ("scripts", "benchmarks", "examples")]
 
 import demo_model  # noqa: E402
 from server_process import ServerProcess  # noqa: E402
