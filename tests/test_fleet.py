@@ -28,12 +28,13 @@ class Stub(ThreadingHTTPServer):
     def __init__(self, *answers: tuple[int, str], port: int = 0):
         self.answers = list(answers)
         self.asked: list[tuple[str, str, str]] = []
+        self.bodies: list[bytes] = []
         self.before_answer: Callable[[], object] = lambda: None
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                stub.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
                 key = self.headers.get("Authorization", "")
                 stub.asked.append((self.command, self.path, key))
                 stub.before_answer()
@@ -142,6 +143,57 @@ def test_json_tells_all(stubs: Callable[..., Stub], capsys: pytest.CaptureFixtur
     first, second = told["replicas"]
     assert (first["done"], first["status"], first["answer"]) == (True, 200, {"passed": True})
     assert (second["url"], second["done"], second["status"]) == (down, False, None)
+
+
+def told(check: str, **prefixes: list[int]) -> tuple[int, str]:
+    """What a replica says of prefixes of these numbers of tokens."""
+    both = {
+        kind: [{"tokens": tokens, "hash": f"{tokens:032x}"} for tokens in prefixes.get(kind, [])]
+        for kind in ("public", "demoted")
+    }
+    return 200, json.dumps({"key_check": check} | both)
+
+
+LEARNT = (200, '{"public": 1, "demoted": 0}')
+
+
+def test_each_is_told_what_the_others_say(
+    stubs: Callable[..., Stub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers = [
+        stubs(told("a", public=[1, 2]), LEARNT),
+        stubs(told("a", public=[3, 1], demoted=[4]), LEARNT),
+        stubs(told("a"), LEARNT),
+    ]
+    assert run("sync", urls=[worker.url for worker in workers]) == 0
+    bodies = [json.loads(worker.bodies[1]) for worker in workers]
+    lengths = [
+        [[entry["tokens"] for entry in body[kind]] for kind in ("public", "demoted")]
+        for body in bodies
+    ]
+    assert lengths == [[[3, 1], [4]], [[1, 2], []], [[1, 3, 2], [4]]]
+    assert all(body["key_check"] == "a" for body in bodies)
+
+
+def test_replicas_of_different_keys_refuse_each_other(stubs: Callable[..., Stub]) -> None:
+    refusal = (409, '{"error": {"message": "key_check: no", "param": "key_check", "code": 409}}')
+    workers = [stubs(told("a"), refusal), stubs(told("b"), refusal)]
+    assert run("sync", urls=[worker.url for worker in workers]) == 1
+    assert [json.loads(worker.bodies[1])["key_check"] for worker in workers] == ["b", "a"]
+
+
+def test_those_that_are_up_tell_each_other(
+    stubs: Callable[..., Stub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers = [stubs(told("a", public=[1]), LEARNT), stubs(told("a"), LEARNT)]
+    down = f"http://127.0.0.1:{free_port()}"
+    assert run("sync", urls=[workers[0].url, down, workers[1].url]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [workers[0].url, down, workers[1].url]
+    assert "not reached" in lines[2]
+    assert len(workers[1].bodies) == 2
+    assert run("sync", urls=[stubs(told("a")).url, down]) == 1
+    assert "no other replica was reached" in capsys.readouterr().out
 
 
 def test_a_user_id_stays_whole_in_the_path() -> None:

@@ -278,3 +278,71 @@ def test_without_the_admin_key_nothing_is_done(
     code, answers = fleet.run("stats")
     assert code == 1
     assert all(not answer.get("replicas") for answer in answers)
+
+
+def public_tokens(worker: Replica) -> int:
+    return int(worker.get("/tenant/stats", ADMIN_KEY)["replicas"][0]["device"]["public"])
+
+
+def test_what_became_public_at_one_becomes_public_at_the_others(
+    fleet: Fleet, workers: list[Replica]
+) -> None:
+    here, there = workers
+    prompt, not_told = fresh_prompt(), fresh_prompt()
+    for _ in range(3):
+        here.cached(prompt, fresh_name())
+    code, answers = fleet.run("sync")
+    assert code == 0
+    assert answers[1]["public"] >= 1
+    before = public_tokens(there)
+    there.cached(not_told, fresh_name())
+    assert public_tokens(there) == before
+    there.cached(prompt, fresh_name())
+    assert public_tokens(there) >= before + len(prompt) - 12
+    code, answers = fleet.run("sync")
+    assert code == 0
+    assert answers[1] == {"public": 0, "demoted": 0}
+    assert fleet.table("sync")[0].split()[1:] == ["new_public", "new_demoted"]
+
+
+def test_no_text_travels(workers: list[Replica]) -> None:
+    here = workers[0]
+    for _ in range(3):
+        here.cached(fresh_prompt(), fresh_name())
+    told = here.get("/tenant/public_hashes", ADMIN_KEY)
+    assert told.keys() == {"key_check", "public", "demoted"}
+    assert told["public"]
+    for entry in told["public"]:
+        assert entry.keys() == {"tokens", "hash"}
+        assert type(entry["tokens"]) is int
+        assert len(bytes.fromhex(entry["hash"])) == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param"),
+    [
+        ({"key_check": "0" * 16}, 409, "key_check"),
+        ({"key_check": None}, 400, "key_check"),
+        ({"public": 5}, 400, "public"),
+        ({"demoted": [{}] * 2049}, 400, "demoted"),
+        ({"public": [5]}, 400, "public[0].tokens"),
+        ({"public": [{"tokens": True, "hash": "0" * 32}]}, 400, "public[0].tokens"),
+        ({"public": [{"tokens": 2**40, "hash": "0" * 32}]}, 400, "public[0].tokens"),
+        ({"demoted": [{"tokens": 5, "hash": "x" * 32}]}, 400, "demoted[0].hash"),
+        ({"demoted": [{"tokens": 5, "hash": "0" * 30}]}, 400, "demoted[0].hash"),
+    ],
+)
+def test_what_no_replica_told_is_refused(
+    workers: list[Replica], change: dict[str, Any], status: int, param: str
+) -> None:
+    told = workers[0].get("/tenant/public_hashes", ADMIN_KEY)
+    answer = workers[1].post("/tenant/public_hashes", told | change, key=ADMIN_KEY)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param}: ")
+
+
+def test_only_operators_hear_of_it(workers: list[Replica]) -> None:
+    worker = workers[0]
+    assert worker.post("/tenant/public_hashes", {}, "alice").status_code == 401

@@ -30,6 +30,13 @@ class Replica:
             headers[self.header] = user
         return httpx.post(self.url + path, json=body, headers=headers, timeout=TIMEOUT)
 
+    def get(self, path: str, key: str) -> Any:
+        """The JSON of a 200."""
+        headers = {"Authorization": f"Bearer {key}"}
+        response = httpx.get(self.url + path, headers=headers, timeout=TIMEOUT)
+        response.raise_for_status()
+        return response.json()
+
     def cached(self, prompt: str, user: str, **fields: Any) -> int:
         """How many of the prompt's tokens were found."""
         body = {"text": prompt, "sampling_params": sampling(), **fields}

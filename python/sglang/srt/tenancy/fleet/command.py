@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from . import orders
 from .orders import Order, OrderError
 from .replicas import Answer, Replicas
+from .sync import sync
 from .table import as_json, as_table
 
 KEY_VARIABLE = "SGLANG_TENANT_ADMIN_KEY"
@@ -24,14 +25,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         replicas = Replicas(arguments.workers, _key(arguments.key_file), arguments.retry)
-        order = _order(arguments)
+        sending = sync(replicas) if arguments.command == "sync" else _send(replicas, arguments)
+        order, answers = asyncio.run(sending)
     except OrderError as error:
         print(f"fleet: {error}", file=sys.stderr)
         return 2
-    answers = asyncio.run(replicas.send(order))
     done = is_done(answers)
     print(as_json(answers, done=done) if arguments.json else as_table(order, answers))
     return 0 if done else 1
+
+
+async def _send(replicas: Replicas, arguments: argparse.Namespace) -> tuple[Order, list[Answer]]:
+    order = _order(arguments)
+    return order, await replicas.send(order)
 
 
 def is_done(answers: Sequence[Answer]) -> bool:
@@ -76,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         user.add_parser(action).add_argument("user", help="or [default]")
     user.choices["set"].add_argument("fields", nargs="+", metavar="field=value")
     commands.add_parser("selftest", help="prove that isolation holds")
+    commands.add_parser("sync", help="tell each replica what became public at the others")
     return parser
 
 

@@ -93,6 +93,16 @@ def selftest() -> Order:
     return Order("POST", "/tenant/selftest", show=lambda answer: [{"passed": answer["passed"]}])
 
 
+def list_hashes() -> Order:
+    """Ask, as keyed hashes, what became public, and what private again."""
+    return Order("GET", "/tenant/public_hashes")
+
+
+def learn_hashes(told: dict[str, Any]) -> Order:
+    """Have a replica take over what others told."""
+    return Order("POST", "/tenant/public_hashes", told, show=_learnt)
+
+
 def _user(user: str) -> str:
     return f"/tenant/users/{quote(user, safe='/')}"
 
@@ -117,6 +127,10 @@ def _erased(answer: Any) -> list[Row]:
     return [
         row | {"sessions": answer["closed_sessions"], "may_be_left": len(answer["not_reached"])}
     ]
+
+
+def _learnt(answer: Any) -> list[Row]:
+    return [{"new_public": answer["public"], "new_demoted": answer["demoted"]}]
 
 
 def _settings(answer: Any) -> list[Row]:
