@@ -11,7 +11,8 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 
 # Programs, not packages; tests use what they are made of.
-sys.path += [str(REPOSITORY / name) for name in ("scripts", "benchmarks", "examples/monitoring")]
+PROGRAMS = ("scripts", "benchmarks", "examples", "examples/monitoring")
+sys.path += [str(REPOSITORY / name) for name in PROGRAMS]
 
 import debian_tools  # noqa: E402
 import demo_model  # noqa: E402

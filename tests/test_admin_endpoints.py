@@ -44,6 +44,8 @@ ENDPOINTS = [
     ("GET", "/tenant/public_prefixes"),
     ("POST", "/tenant/public_prefixes"),
     ("DELETE", "/tenant/public_prefixes?name=x"),
+    ("GET", "/tenant/public_hashes"),
+    ("POST", "/tenant/public_hashes"),
     ("DELETE", "/tenant/users/alice/cache"),
     ("DELETE", "/tenant/users/team/alice/cache"),
 ]

@@ -127,6 +127,18 @@ def test_anonymous_under_reject() -> None:
     assert resolve({"user_id": "a"}, anonymous="reject").user_ids == "a"
 
 
+def test_who_lost_the_user_on_the_way_is_told_where_to_name_one() -> None:
+    with_keys: dict[str, Any] = {"keys": {"sk-gw": GATEWAY}, "anonymous": "reject"}
+    assert refusal({}, key("sk-gw"), header=HEADER, **with_keys) == (401, HEADER)
+    assert refusal({}, header=HEADER, anonymous="reject") == (401, HEADER)
+    in_a_list = {"user_id": ["a", None]}
+    assert refusal(in_a_list, header=HEADER, anonymous="reject") == (401, "user_id")
+    with pytest.raises(IdentityError, match=rf"{HEADER}.*router may have dropped it"):
+        resolve({}, header=HEADER, anonymous="reject")
+    with pytest.raises(IdentityError, match=r"router dropped it, --tenant-header"):
+        resolve({}, anonymous="reject")
+
+
 def test_the_server_itself_passes_and_names_whom_it_plays() -> None:
     own = headers_of_the_server_itself()
     assert resolve({"user_id": "x"}, own, keys=ALICE, anonymous="reject").user_ids == "x"

@@ -250,7 +250,14 @@ def test_without_a_key_nothing_is_told(server: Server) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_anonymous_is_refused(gateway: Asker, endpoint: str) -> None:
-    assert_refused(gateway, endpoint, 401, "user_id")
+    assert_refused(gateway, endpoint, 401, HEADER)
+
+
+def test_what_is_served_is_told_without_a_user(gateway: Asker) -> None:
+    """To routers, which ask before they have a user to speak for."""
+    for path in ("/v1/models", "/model_info"):
+        answer = http.get(gateway.server.url + path, headers=gateway.all_headers)
+        assert answer.status_code == 200, answer.text
 
 
 def test_anonymous_in_a_list_is_refused(operator: Asker) -> None:
@@ -284,7 +291,7 @@ def test_operators_need_their_key(
 def test_the_operators_key_is_no_users(server: Server, cast: Cast) -> None:
     """It must name one, as a gateway does."""
     operator = Asker(server, cast.admin_key)
-    assert_refused(operator, "chat", 401, "user_id")
+    assert_refused(operator, "chat", 401, HEADER)
     assert operator.ask("chat", fresh_prompt(), user_id=cast.alice).prompt_tokens
 
 

@@ -48,6 +48,8 @@ def test_the_tree_does_as_the_model_says() -> None:
         "over_share",
         "late_verdicts",
         "fetched_pages",
+        "told",
+        "by_word_of_others",
     ):
         assert events[event] > 5, (event, events)
 

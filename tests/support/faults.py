@@ -32,6 +32,8 @@ def _traceback(setting: Setting, steps: list[Step], events: Events) -> str | Non
     events["loaded_tokens"] += play.engine.loaded
     events["evictions"] += play.evictions
     events["over_share"] += play.over_share
+    events["told"] += play.told
+    events["by_word_of_others"] += play.model.by_word_of_others
     events.update(play.engine.cache.core.counts)
     return None
 

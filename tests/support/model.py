@@ -102,6 +102,11 @@ class Model:
         self.bans: dict[Place, int] = {}  # a page -> the epoch from which it may be public
         self.sensitive: set[Place] = set()  # whatever begins so may never be public
         self.judged: set[Place] = set()  # pages of which a detector has said that they are harmless
+        # What other replicas said: pages at which a prefix ends that is public there, or that is
+        # private again, there or here.
+        self.elsewhere: set[Place] = set()
+        self.taken_back: set[Place] = set()
+        self.by_word_of_others = 0  # pages
         # What storage may give to whom, however long ago it was written.
         self.was_public: set[Place] = set()
         self.written: dict[Place, set[str]] = {}
@@ -181,7 +186,9 @@ class Model:
                 break
             own.append(place)
         registered = min(self.covered(tokens) // self.page - start, len(own))
-        number = max(registered, self._earned(user, own))
+        earned, told = self._earned(user, own), self._public_elsewhere(own)
+        number = max(registered, earned, told)
+        self.by_word_of_others += max(0, told - max(registered, earned))
         for index, place in enumerate(own[:number]):
             page = self.pages[place]
             for holding in page.owners.values():
@@ -203,7 +210,7 @@ class Model:
             return 0
         lengths: dict[str, int] = {}
         for index, place in enumerate(own):
-            if self.bans.get(place, 0) > self.epoch or self._is_sensitive(place):
+            if self._is_blocked(place):
                 break
             if self.setting.detector == "rules" and not self.pages[place].owners[user].harmless:
                 break
@@ -214,6 +221,42 @@ class Model:
         ranking = sorted(lengths.values(), reverse=True)
         enough = self.setting.public_users
         return ranking[enough - 1] if len(ranking) >= enough else 0
+
+    def _public_elsewhere(self, own: list[Place]) -> int:
+        """How many of a user's private pages other replicas have made public, with nothing against
+        it here or there."""
+        longest = 0
+        for index, place in enumerate(own):
+            if self._is_blocked(place) or self._begins_with_demoted(place):
+                break
+            if place in self.elsewhere:
+                longest = index + 1
+        return longest
+
+    def _is_blocked(self, place: Place) -> bool:
+        return self.bans.get(place, 0) > self.epoch or self._is_sensitive(place)
+
+    def _begins_with_demoted(self, place: Place) -> bool:
+        plain, tokens = place
+        return any(
+            plain == other and tokens[: len(begins)] == begins for other, begins in self.taken_back
+        )
+
+    def hear(self, plain: str | None, tokens: array[int], *, demoted: bool) -> None:
+        """Another replica has made these whole pages public, or private again."""
+        (self.taken_back if demoted else self.elsewhere).add((plain, tuple(tokens)))
+
+    def to_tell(self) -> tuple[set[Place], set[Place]]:
+        """The pages at which prefixes may end of which other replicas are told, and those at which
+        one must: nothing public goes on there."""
+        may = set()
+        for place, page in self.pages.items():
+            path = [part for _, part in self._path(place[0], array("q", place[1]))]
+            if page.public and page.public.earned and not any(map(self._is_blocked, path)):
+                may.add(place)
+        public = {place for place, page in self.pages.items() if page.public}
+        above = {(plain, tokens[: -self.page]) for plain, tokens in public}
+        return may, may - above
 
     def _follows_sensitive(self, place: Place) -> bool:
         """Whether something sensitive is in this page or before it."""
@@ -370,6 +413,7 @@ class Model:
         if owner and owner not in page.public.candidates:
             raise ModelError("a demoted page goes to somebody who held it first")
         if ban:
+            self.taken_back.add(top)
             self.bans[top] = max(self.bans.get(top, 0), self.epoch + self.setting.quarantine_epochs)
         below = [
             place for place in self.pages if place[0] == plain and place[1][: len(tokens)] == tokens

@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from sglang.srt.managers.schedule_batch import Req
+from sglang.srt.tenancy.cache.core import report
+from sglang.srt.tenancy.cache.core.elsewhere import Elsewhere, HashedPrefix
 from sglang.srt.tenancy.cache.core.quota import CacheShares
 from sglang.srt.tenancy.namespace import stays_private
 from sglang.srt.tenancy.user_id import SHARED_ANONYMOUS, account_name
@@ -60,6 +62,8 @@ STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
     "withdraw": (2, (len(PREFIXES),)),
     "erase": (2, (len(USERS), 2)),
     "flush": (2, ()),
+    "hear": (6, (len(STEMS), 15, len(EXTRA_KEYS), 4)),
+    "tell": (3, ()),
     "verdict": (14, (MOST_JUDGED, 16, 3)),
     "launch": (10, ()),
     "process": (10, ()),
@@ -142,6 +146,7 @@ class Play:
         self.launched = False  # a batch, after which no results were looked at
         self.fetched = 0  # pages
         self.late = 0  # verdicts that made something public that the device had not
+        self.told = 0  # prefixes, to other replicas
         self.digests: list[str] = []
         self.steps = 0
         self.evictions = 0
@@ -505,6 +510,45 @@ class Play:
                 return
             if place in must and seen is not None:
                 raise ModelError("a probed page must become private")
+
+    # Other replicas
+
+    def _hear(self, stem: int, symbols: int, extra: int, demoted: int) -> None:
+        """Another replica has made a prefix public, or private again."""
+        tokens = self._spell(STEMS[stem][:symbols])
+        page, plain = self.setting.page_size, EXTRA_KEYS[extra]
+        length = len(tokens) // page * page
+        if not length:
+            return
+        heard = Elsewhere(page).hashes(plain, tokens, [length])
+        public, private = ([], heard) if demoted == 0 else (heard, [])
+        self.engine.cache.core.sharing.memory.elsewhere.learn(public, private)
+        self.model.hear(plain, tokens[:length], demoted=demoted == 0)
+
+    def _tell(self) -> None:
+        """What other replicas are told is what is public here, as far as nothing is against it."""
+        if self.setting.mode != "selective":
+            return  # nobody may ask
+        elsewhere = Elsewhere(self.setting.page_size)
+
+        def hashed(places: set[Place]) -> set[HashedPrefix]:
+            return {
+                elsewhere.hashes(plain, array("q", tokens), [len(tokens)])[0]
+                for plain, tokens in places
+            }
+
+        may, must = self.model.to_tell()
+        told = report.public_hashes(self.engine.cache.core, 1024)
+        public = set(told["public"])
+        if len(public) < len(told["public"]):
+            raise ModelError("a prefix is told twice")
+        if not public <= hashed(may):
+            raise ModelError("other replicas are told of what is not public")
+        if not hashed(must) <= public:
+            raise ModelError("other replicas are not told of what is public")
+        if set(told["demoted"]) != hashed(self.model.taken_back):
+            raise ModelError("other replicas are told of other demotions")
+        self.told += len(public)
 
     # Transfers, evictions, operators
 

@@ -40,6 +40,7 @@ class ControlClient:
 
     def __init__(self, app: FastAPI, manager: Any):
         self.mode: str = manager.server_args.tenant_mode
+        self.model: str = manager.served_model_name
         self.plain_ids: bool = manager.server_args.tenant_metrics_plain_ids
         self._tokenizer = PrefixTokenizer(app, manager)
         self.on_user_erased: Callable[[str], None] = lambda user: None

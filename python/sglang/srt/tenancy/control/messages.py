@@ -68,6 +68,19 @@ class ListPrefixes(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Which prefixes are registered."""
 
 
+class ListHashes(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Which prefixes became public, and which private again: ``most`` of each, as keyed hashes."""
+
+    most: int
+
+
+class LearnHashes(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What other replicas say of theirs: tokens and hash of each prefix."""
+
+    public: list[tuple[int, bytes]]
+    demoted: list[tuple[int, bytes]]
+
+
 class Stats(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Totals of the tree, and the ``owners`` who hold most."""
 
@@ -128,6 +141,8 @@ ControlRequest = (
     | Configure
     | SetUser
     | ListPrefixes
+    | ListHashes
+    | LearnHashes
     | Stats
     | Usage
     | Limited

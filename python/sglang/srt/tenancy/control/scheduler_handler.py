@@ -16,7 +16,9 @@ from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.control.messages import (
     Configure,
     Erase,
+    LearnHashes,
     Limited,
+    ListHashes,
     ListPrefixes,
     Publish,
     Refused,
@@ -78,6 +80,8 @@ class Control:
             Configure: self._configure,
             SetUser: self._set_user,
             ListPrefixes: lambda request: {"public_prefixes": self.prefixes.list()},
+            ListHashes: lambda request: report.public_hashes(cache.core, request.most),
+            LearnHashes: self._learn_hashes,
             Stats: self._stats,
             Usage: self._usage,
             Limited: self._limited,
@@ -137,6 +141,11 @@ class Control:
             cache.redivide(weights, shares)
             self._scheduler.reweigh(weights)
         self._config = config
+
+    def _learn_hashes(self, request: LearnHashes) -> Answer:
+        elsewhere = self._cache.core.sharing.memory.elsewhere
+        public, demoted = elsewhere.learn(request.public, request.demoted)
+        return {"public": public, "demoted": demoted}
 
     def _stats(self, request: Stats) -> Answer:
         totals = report.stats(self._cache.core, request.owners)

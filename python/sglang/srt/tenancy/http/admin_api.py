@@ -23,7 +23,7 @@ from sglang.srt.tenancy.control.messages import (
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.grammar import service as grammar_trials
-from sglang.srt.tenancy.http import intake
+from sglang.srt.tenancy.http import intake, public_hashes
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.http.user_endpoints import UserAdministration
@@ -58,6 +58,8 @@ def add_routes(app: FastAPI) -> None:
         ("GET", "/tenant/public_prefixes", list_prefixes),
         ("POST", "/tenant/public_prefixes", publish),
         ("DELETE", "/tenant/public_prefixes", withdraw),
+        ("GET", "/tenant/public_hashes", tell_hashes),
+        ("POST", "/tenant/public_hashes", learn_hashes),
         # A user id may hold slashes.
         ("DELETE", "/tenant/users/{user_id:path}/cache", erase),
         ("GET", "/tenant/users", list_users),
@@ -162,6 +164,16 @@ async def withdraw(request: Request) -> dict[str, Any]:
     if name is None:
         raise PrefixSpecError("name", "missing; give the name of a public prefix")
     return (await client.ask(Withdraw(check_name(name))))[0]
+
+
+async def tell_hashes(request: Request) -> dict[str, Any]:
+    """Show, as keyed hashes, which prefixes became public here, and which private again."""
+    return await public_hashes.tell(control_client_of(request.app))
+
+
+async def learn_hashes(request: Request) -> dict[str, Any]:
+    """Take over what another replica showed of its prefixes."""
+    return await public_hashes.learn(control_client_of(request.app), await _object(request))
 
 
 async def erase(request: Request) -> dict[str, Any]:

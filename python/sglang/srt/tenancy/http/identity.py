@@ -84,10 +84,16 @@ class Resolver:
         settled, user = self._vouched(headers, body)
         users = _for_each_claimed(user, body) if settled else _claimed(body)
         if self.anonymous == "reject" and None in _each(users):
-            raise IdentityError(
-                401, "user_id", "user_id: missing, and this server takes no anonymous requests"
-            )
+            raise self._nobody(users)
         return RequestIdentity(users, scope, is_operator=operator)
+
+    def _nobody(self, users: UserIds) -> IdentityError:
+        """Make the error of a request without a user. Routers drop what they do not know."""
+        field, lost = "user_id", "where a router dropped it, --tenant-header names what it keeps"
+        if self.header is not None and not isinstance(users, tuple):
+            field, lost = self.header, "name the user in it; a router may have dropped it"
+        fault = f"{field}: missing, and this server takes no anonymous requests; {lost}"
+        return IdentityError(401, field, fault)
 
     def is_admin(self, headers: Headers) -> bool:
         """Tell whether the request carries the operators' key."""

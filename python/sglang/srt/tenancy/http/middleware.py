@@ -32,6 +32,9 @@ from sglang.srt.tenancy.user_id import IdentityError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+# What is served, not to whom: a router asks before it has a user to speak for.
+_MODEL_PATHS = ("/v1/models", "/model_info", "/get_model_info")
+
 _START_WITH_ONE = "start the server with --admin-api-key"
 
 
@@ -118,6 +121,8 @@ class TenantMiddleware:
             until_end.enter_context(self.open_requests.counted(caller))
         # Without a body (GET /v1/responses/ID) the query makes the claim.
         body = _take_claims(scope)
+        if decision.path in _MODEL_PATHS:
+            return {}, receive
         if scope["type"] == "http":  # a GET may have a body, too
             sent, receive = await read_body(headers, receive, self.body_bounds)
             body = sent if scope["method"] in ("POST", "PUT") else {**body, **sent}

@@ -183,6 +183,7 @@ ROWS = (
     Row("GET", "/tenant/grammars", _ADMIN, "counts of what became of users' grammars"),
     Row("GET", "/tenant/metrics", _ADMIN, "what single users took and hold, by hashed name"),
     Row("GET POST DELETE", "/tenant/public_prefixes", _ADMIN, "what all users share"),
+    Row("GET POST", "/tenant/public_hashes", _ADMIN, "what became public, as keyed hashes"),
     Row("GET", "/tenant/users", _ADMIN, "weights, limits and shares of all users"),
     Row(
         "GET PUT DELETE",

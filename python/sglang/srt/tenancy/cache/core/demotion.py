@@ -71,6 +71,7 @@ class Demoter:
         until = self._clock.epoch + self._options.quarantine_epochs
         length = start + self._tree.page_size
         self._memory.blocklist.quarantine(node.key.extra_key, tokens, length, until)
+        self._memory.elsewhere.demote(node.key.extra_key, tokens, length)
 
     def demote(self, top: Node) -> None:
         """Give a public node and all public ones below it back to its first owner; what other

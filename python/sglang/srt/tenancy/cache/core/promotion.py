@@ -1,4 +1,5 @@
-"""Make private prefixes public: registered ones, and harmless ones that enough users hold."""
+"""Make private prefixes public: registered ones, and harmless ones that enough users hold, here or
+at another replica."""
 
 from __future__ import annotations
 
@@ -53,7 +54,10 @@ class Promoter:
         if end == start:
             return
         registered = self._memory.published.covers(key.token_ids, end)
-        length = max(registered, self.promotable(key, path, start, end)) - start
+        earned = max(
+            self.promotable(key, path, start, end), self._public_elsewhere(key, path[0], start, end)
+        )
+        length = max(registered, earned) - start
         if length <= 0:
             return
         self._make_public(path, length, registered - start)
@@ -74,6 +78,15 @@ class Promoter:
             return start
         holders = self._holders(key.token_ids, candidates, start, end)
         return start if len(holders) < enough else sorted(holders, reverse=True)[enough - 1]
+
+    def _public_elsewhere(self, key: Any, first: Node, start: int, end: int) -> int:
+        """Find up to which token another replica's word reaches, against none of this one's."""
+        elsewhere = self._memory.elsewhere
+        if not elsewhere.public:
+            return start
+        plain, epoch = first.key.extra_key.extra_key, self._clock.epoch
+        end = self._memory.blocklist.allowed(plain, key.token_ids, start, end, epoch)
+        return elsewhere.covers(plain, key.token_ids, start, end)
 
     def _holders(
         self, tokens: array[int], candidates: dict[str, Node], start: int, end: int

@@ -5,11 +5,13 @@ Never tokens, text or plain user ids.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from typing import Any
 
 from sglang.srt.tenancy.cache.core.cache import OwnedCache
-from sglang.srt.tenancy.cache.core.node import PUBLIC, Node
+from sglang.srt.tenancy.cache.core.elsewhere import HashedPrefix
+from sglang.srt.tenancy.cache.core.node import EARNED, PUBLIC, Node
 from sglang.srt.tenancy.cache.core.order import EvictionOrder
 from sglang.srt.tenancy.cache.core.owner_sizes import OwnerSizes
 from sglang.srt.tenancy.cache.core.quota import Quota
@@ -111,6 +113,56 @@ def tree(cache: OwnedCache, depth: int, nodes: int) -> dict[str, Any]:
                 pending.append((child, below, level + 1))
         entry["truncated"] = len(entry["children"]) < entry["child_count"]
     return root
+
+
+def public_hashes(cache: OwnedCache, most: int) -> dict[str, list[HashedPrefix]]:
+    """Return, as keyed hashes, what became public here because enough users hold it, and what was
+    made private again: ``most`` of each, of the public ones those nearest to the root."""
+    memory = cache.sharing.memory
+    public: list[HashedPrefix] = []
+    told: set[int] = set()
+    for last in reversed(_earned_nodes(cache, most)):  # with the deepest go all above it
+        if last.id in told:
+            continue
+        tokens, ends = _path_to(last)
+        extra_key = last.key.extra_key
+        end = memory.blocklist.allowed(extra_key, tokens, 0, len(tokens), cache.clock.epoch)
+        new = [(node, at) for node, at in ends if node.state & EARNED and node.id not in told]
+        told.update(node.id for node, _ in new)
+        lengths = [at for _, at in new if at <= end]
+        public += memory.elsewhere.hashes(extra_key, tokens, lengths)
+    return {"public": public[:most], "demoted": list(memory.elsewhere.demoted)[-most:]}
+
+
+def _earned_nodes(cache: OwnedCache, most: int) -> list[Node]:
+    """Find public nodes that need nobody's word, breadth first."""
+    found: list[Node] = []
+    pending = deque([cache.tree.root])
+    while pending:
+        for child in pending.popleft().children.values():
+            if child.owner:
+                continue
+            pending.append(child)
+            if child.state & EARNED:
+                found.append(child)
+                if len(found) == most:
+                    return found
+    return found
+
+
+def _path_to(last: Node) -> tuple[array[int], list[tuple[Node, int]]]:
+    """Return the tokens down to a node, and where each node on the way ends."""
+    path = []
+    node = last
+    while node.parent is not None:
+        path.append(node)
+        node = node.parent
+    tokens: array[int] = array("q")
+    ends = []
+    for node in reversed(path):
+        tokens += node.key.token_ids
+        ends.append((node, len(tokens)))
+    return tokens, ends
 
 
 def _node(node: Node) -> dict[str, Any]:

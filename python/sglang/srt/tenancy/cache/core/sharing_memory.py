@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sglang.srt.tenancy.cache.core.elsewhere import Elsewhere
 from sglang.srt.tenancy.cache.core.options import PolicyOptions
 from sglang.srt.tenancy.cache.core.promotion_blocklist import PromotionBlocklist
 from sglang.srt.tenancy.cache.core.published import Published
@@ -9,9 +10,11 @@ from sglang.srt.tenancy.cache.core.scan_results import SOURCES, Scanned, ScanRes
 
 
 class SharingMemory:
-    """The prefixes that are registered, what may not become public, and what is harmless."""
+    """The prefixes that are registered, what may not become public, what is harmless, and what
+    other replicas say."""
 
     def __init__(self, page_size: int, options: PolicyOptions):
         self.published = Published(page_size)
         self.blocklist = PromotionBlocklist()
+        self.elsewhere = Elsewhere(page_size)
         self.results: ScanResults = SOURCES.get(options.detector, Scanned)()
