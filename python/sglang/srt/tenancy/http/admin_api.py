@@ -1,4 +1,4 @@
-"""Endpoints for operators. All need the admin API key."""
+"""Endpoints for operators. All need the admin API key; the live page, which holds no data, not."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from sglang.srt.tenancy.control.messages import (
 )
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
+from sglang.srt.tenancy.http.live import live, sampler_of
+from sglang.srt.tenancy.http.page import PATH as PAGE
+from sglang.srt.tenancy.http.page import page
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.metrics.users import render
 from sglang.srt.tenancy.prefix_spec import PrefixSpecError, check_name, parse_prefix_spec
@@ -43,9 +46,11 @@ Endpoint = Callable[[Request], Awaitable[dict[str, Any] | Response]]
 def add_routes(app: FastAPI) -> None:
     """Add each endpoint on its own: the auth level of an included router's is not found."""
     app.add_api_route("/tenant/selftest", selftest, methods=["POST"])
+    app.add_api_route(PAGE, page, methods=["GET"], include_in_schema=False)
     for method, path, endpoint in (
         ("GET", "/tenant/stats", stats),
         ("GET", "/tenant/tree", tree),
+        ("GET", "/tenant/live", live),
         ("GET", "/tenant/detector", detector),
         ("GET", "/tenant/metrics", metrics),
         ("GET", "/tenant/public_prefixes", list_prefixes),
@@ -90,7 +95,9 @@ async def stats(request: Request) -> dict[str, Any]:
     """Show totals of each replica's tree. ``owners``: how many of the largest owners are listed."""
     client = control_client_of(request.app)
     wanted = Stats(_number(request, "owners", *_OWNERS))
-    return {"mode": client.mode, "replicas": await client.ask(wanted)}
+    sampler = sampler_of(request.app)
+    watching = {"viewers": sampler.viewers, "samples": sampler.samples}
+    return {"mode": client.mode, "replicas": await client.ask(wanted), "live": watching}
 
 
 async def tree(request: Request) -> dict[str, Any]:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Probes and scrapers carry no identity, in upstream neither a key.
-_OPEN_PATHS = (*health.PATHS, "/metrics", "/metrics/", "/ping")
+# Probes and scrapers carry no identity, in upstream neither a key; nor do browsers that open the
+# live page.
+_OPEN_PATHS = (*health.PATHS, "/metrics", "/metrics/", "/ping", "/tenant/")
 _READING = ("GET", "HEAD")
 
 # Open in upstream to every user, though they tell the admin key or what others do, or change what

@@ -57,6 +57,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.http import (
         foreign_keys,
         intake,
+        page,
         process_metrics,
         request_paths,
         ticker,
@@ -68,6 +69,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.http.user_erasure import forget
 
     foreign_keys.install()
+    page.install()
     request_paths.install()
     intake.install(get_global_state().tokenizer_manager, limiter)
     hide_users()
