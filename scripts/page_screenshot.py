@@ -47,7 +47,6 @@ text = "{SYSTEM}"
 """
 WARM_UP, SHOWN = 25.0, 8.0  # seconds of load before the first picture, and between two
 SIZE = {"width": 1440, "height": 900}
-COLOURS = 200  # so that the files are small
 
 
 def main() -> None:
@@ -109,7 +108,7 @@ def _ask(url: str, user: str, end: threading.Event) -> None:
                 "sampling_params": {"max_new_tokens": tokens, "ignore_eos": True},
             }
             http.post("/generate", json=body)
-            end.wait(choose.uniform(0.1, 1.2))
+            end.wait(choose.uniform(0.1, 0.8))
 
 
 def _take(url: str, program: str, folder: Path) -> None:
@@ -130,12 +129,12 @@ def _choose_a_node(page: Page) -> None:
     page.locator("#icicle").focus()
     for key in ("Home", "ArrowDown", "ArrowDown"):
         page.keyboard.press(key)
-    page.wait_for_timeout(300)
+    page.wait_for_selector("#queue td")  # somebody waits or runs
 
 
 def _save(picture: bytes, path: Path) -> None:
     with Image.open(io.BytesIO(picture)) as image:
-        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").save(path, optimize=True)
 
 
 if __name__ == "__main__":

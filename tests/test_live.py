@@ -7,6 +7,8 @@ import base64
 import contextlib
 import hashlib
 import re
+from array import array
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,20 @@ import httpx
 import orjson
 import pytest
 from support.asks import Asker
+from support.core_engine import CoreEngine, Key
+from support.engine import Setting
 from support.operator import Operator, fresh_admin_key, refusal_of
 from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.server import Server
 
+from sglang.srt.tenancy.cache.core import report
 from sglang.srt.tenancy.cache.core.changes import RecentChanges
 from sglang.srt.tenancy.control.messages import Live, refused
 from sglang.srt.tenancy.errors import RequestError
 from sglang.srt.tenancy.http.live import LiveResponse
 from sglang.srt.tenancy.http.live_sampler import MOST_VIEWERS, Sampler, Viewer
+from sglang.srt.tenancy.namespace import Namespace
 from sglang.srt.tenancy.user_id import digest
 
 ADMIN_KEY, API_KEY, ANNE = fresh_admin_key(), "sk-everybody", "anne-of-team-1"
@@ -444,3 +450,58 @@ def test_changes_are_bounded_numbered_and_name_nobody() -> None:
 
 def test_a_viewer_is_one_viewer() -> None:
     assert len({Viewer(1, 0), Viewer(1, 0)}) == 2
+
+
+# The tree in rows
+
+
+def grown(owners: int, public: int) -> CoreEngine:
+    """A tree of so many owners' prefixes, and after them public ones; one is below another."""
+    on = CoreEngine(Setting(device_tokens=4096))
+    for number in range(owners):
+        key = Key(array("q", range(number, number + 4)), Namespace(f"user-{number}", None))
+        on.core.insert(key, on.device.take(4))
+    for number in range(public):
+        on.core.insert(Key(array("q", range(1000 + number, 1004 + number))), on.device.take(4))
+    below = Key(array("q", range(1000, 1010)), Namespace("user-0", None))
+    on.core.insert(below, on.device.take(10))
+    return on
+
+
+def shown(on: CoreEngine, nodes: int) -> tuple[dict[str, Any], list[dict[str, int]]]:
+    found = report.rows(on.core, nodes)
+    return found, [dict(zip(found["columns"], row, strict=True)) for row in found["nodes"]]
+
+
+def test_rows_tell_what_the_tree_tells() -> None:
+    on = grown(20, 3)
+    found, rows = shown(on, 100)
+    said = [
+        (
+            rows[row["parent"]]["tokens"] if row["parent"] >= 0 else 0,
+            found["owners"][row["owner"]] if row["owner"] >= 0 else None,
+            *(row["tokens"], bool(row["tiers"] & 1), row["hits"], row["children"]),
+        )
+        for row in rows
+    ]
+    expected = []
+    pending = deque([report.tree(on.core, 32, 100)])
+    while pending:
+        entry = pending.popleft()
+        for child in entry["children"]:
+            hits = child["hit_cur"] + child["hit_pre"]
+            whose = (entry["tokens"], child["owner"], child["tokens"])
+            expected.append((*whose, child["device"], hits, child["child_count"]))
+            pending.append(child)
+    assert sorted(said, key=repr) == sorted(expected, key=repr)
+    assert len(rows) == 24
+    assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_where_not_all_can_be_shown_the_public_and_the_latest_are() -> None:
+    on = grown(20, 3)
+    found, rows = shown(on, 8)
+    whose = [found["owners"][row["owner"]] if row["owner"] >= 0 else None for row in rows]
+    assert whose == [None] * 3 + [digest(f"user-{number}") for number in range(19, 14, -1)]
+    assert found["root_children"] == 23
+    assert len(shown(on, 2)[1]) == 2
