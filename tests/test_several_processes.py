@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
+import orjson
 import pytest
 from support.asks import Asker
 from support.operator import Operator
@@ -202,6 +204,13 @@ def test_scan_results_and_the_time_reach_every_rank(
             replicas = operator.json("GET", "/tenant/stats")["replicas"]
             return [(each["device"]["private"], each["device"]["public"]) for each in replicas]
 
+        key = {"Authorization": "Bearer adm-x"}
+        with httpx.stream("GET", f"{server.url}/tenant/live", headers=key, timeout=60) as live:
+            lines = live.iter_lines()
+            frame = orjson.loads(next(lines))
+        assert len(frame["replicas"]) == len(frame["trees"]) == len(tokens())
+        assert {change["kind"] for change in frame["changes"]} >= {"promoted", "merged"}
+        assert {change["replica"] for change in frame["changes"]} == set(range(len(tokens())))
         assert any(private for private, _ in tokens())
         until(lambda: not any(private for private, _ in tokens()), "users expire")
         assert sum(public for _, public in tokens()) >= 300

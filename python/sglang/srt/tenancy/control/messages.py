@@ -104,6 +104,17 @@ class Tree(msgspec.Struct, frozen=True, tag=True, array_like=True):
     nodes: int
 
 
+class Live(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What the live page shows. ``seen``: by rank, the number of the last change that is known;
+    ``owners``, ``users``: how many of the largest are listed; ``nodes``: 0 for no tree.
+    """
+
+    seen: list[int]
+    owners: int
+    users: int
+    nodes: int = 0
+
+
 class ScanResult(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """What the detector found in one request's tokens.
 
@@ -147,6 +158,7 @@ ControlRequest = (
     | Usage
     | Limited
     | Tree
+    | Live
     | ScanResult
     | Erase
     | Tick

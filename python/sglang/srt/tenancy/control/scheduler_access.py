@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy.user_id import digest
+from sglang.srt.tenancy.user_id import account_name, digest
 
 if TYPE_CHECKING:
     from sglang.srt.managers.io_struct import BaseReq
@@ -61,6 +63,32 @@ class SchedulerAccess:
             return {}
         return {"waiting": known.waiting, "running": known.running, "service": known.due}
 
+    def queue(self, most: int) -> dict[str, Any]:
+        """Count requests that wait and that run, and list the ``most`` users who have most of them,
+        with their service where a fair policy counts it."""
+        scheduler = self._scheduler
+        queues = (scheduler.waiting_queue, scheduler.grammar_manager.grammar_queue)
+        waiting = Counter(account_name(req.user_id) for queue in queues for req in queue)
+        running = Counter(
+            account_name(req.user_id) for req in self.requests() if not req.finished()
+        )
+        running.subtract(waiting)
+        users = heapq.nlargest(most, waiting | running, key=lambda u: (waiting[u], running[u]))
+        return {
+            "policy": getattr(scheduler.policy, "name", scheduler.server_args.schedule_policy),
+            "waiting": waiting.total(),
+            "running": running.total(),
+            "users": [
+                {
+                    "user": digest(user),
+                    "waiting": waiting[user],
+                    "running": running[user],
+                    "service": self.service_of(user).get("service"),
+                }
+                for user in users
+            ],
+        }
+
     def send(self, message: BaseReq) -> None:
         """Send a message to the HTTP process it is addressed to."""
         self._scheduler.ipc_channels.send_to_tokenizer.send_output(message)
@@ -83,6 +111,9 @@ class NoScheduler(SchedulerAccess):
 
     def service_of(self, user: str) -> dict[str, float]:
         return {}
+
+    def queue(self, most: int) -> dict[str, Any]:
+        return {"policy": None, "waiting": 0, "running": 0, "users": []}
 
     def send(self, message: BaseReq) -> None:
         pass

@@ -6,6 +6,7 @@ the request's content and the tree alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from sglang.srt.tenancy.control.messages import (
     Limited,
     ListHashes,
     ListPrefixes,
+    Live,
     Publish,
     Refused,
     ScanResult,
@@ -74,6 +76,7 @@ class Control:
             publish=lambda tokens: cache.publish(tokens),
             withdraw=lambda tokens: cache.withdraw(tokens),
         )
+        self._watched = 0  # times that a live page was told of this tree
         self._handlers: dict[type, Callable[[Any], Answer]] = {
             Publish: lambda request: self.prefixes.add(request.prefix),
             Withdraw: lambda request: self.prefixes.remove(request.name),
@@ -86,6 +89,7 @@ class Control:
             Usage: self._usage,
             Limited: self._limited,
             Tree: lambda request: report.tree(cache.core, request.depth, request.nodes),
+            Live: self._live,
             ScanResult: self._scan_result,
             Erase: self._erase,
             Tick: self._tick,
@@ -149,7 +153,22 @@ class Control:
 
     def _stats(self, request: Stats) -> Answer:
         totals = report.stats(self._cache.core, request.owners)
-        return totals | {"public_prefixes": len(self.prefixes)}
+        return totals | {"public_prefixes": len(self.prefixes), "watched": self._watched}
+
+    def _live(self, request: Live) -> Answer:
+        # No decision rests on this time: it says how often the question may be asked.
+        started = time.perf_counter()
+        core = self._cache.core
+        seen = request.seen[self._rank] if self._rank < len(request.seen) else 0
+        self._watched += 1
+        answer: Answer = {
+            "stats": self._stats(Stats(0)),
+            "held": report.held(core, request.owners),
+            "queue": self._scheduler.queue(request.users),
+            "changes": report.changes(core, seen),
+            "tree": report.rows(core, request.nodes) if request.nodes else None,
+        }
+        return answer | {"seconds": time.perf_counter() - started}
 
     def _usage(self, request: Usage) -> Answer:
         users = report.users(self._cache.core, self._cache.usage)

@@ -1,4 +1,4 @@
-"""Endpoints for operators. All need the admin API key."""
+"""Endpoints for operators. All need the admin API key; the live page, which holds no data, not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.grammar import service as grammar_trials
 from sglang.srt.tenancy.http import intake, public_hashes
+from sglang.srt.tenancy.http.live import live, sampler_of
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
+from sglang.srt.tenancy.http.page import PATH as PAGE
+from sglang.srt.tenancy.http.page import page
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.http.user_endpoints import UserAdministration
 from sglang.srt.tenancy.http.warming import warm
@@ -49,9 +52,11 @@ Endpoint = Callable[[Request], Awaitable[dict[str, Any] | Response]]
 def add_routes(app: FastAPI) -> None:
     """Add each endpoint on its own: the auth level of an included router's is not found."""
     app.add_api_route("/tenant/selftest", selftest, methods=["POST"])
+    app.add_api_route(PAGE, page, methods=["GET"], include_in_schema=False)
     for method, path, endpoint in (
         ("GET", "/tenant/stats", stats),
         ("GET", "/tenant/tree", tree),
+        ("GET", "/tenant/live", live),
         ("GET", "/tenant/detector", detector),
         ("GET", "/tenant/metrics", metrics),
         ("GET", "/tenant/grammars", grammars),
@@ -109,7 +114,10 @@ async def stats(request: Request) -> dict[str, Any]:
     client = control_client_of(request.app)
     wanted = Stats(_number(request, "owners", *_OWNERS))
     process = {"open_requests": TenantMiddleware.open_requests.total, **intake.under_way()}
-    return {"mode": client.mode, "process": process, "replicas": await client.ask(wanted)}
+    sampler = sampler_of(request.app)
+    watching = {"viewers": sampler.viewers, "samples": sampler.samples}
+    replicas = await client.ask(wanted)
+    return {"mode": client.mode, "process": process, "replicas": replicas, "live": watching}
 
 
 async def tree(request: Request) -> dict[str, Any]:

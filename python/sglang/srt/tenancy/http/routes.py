@@ -177,6 +177,8 @@ ROWS = (
         only_with="DUMPER_SERVER_PORT=reuse",
     ),
     # Ours
+    Row("GET", "/tenant/", _OPEN, "nothing: the live page, without data"),
+    Row("GET", "/tenant/live", _ADMIN, "the same as stats, tree and detector, as a stream"),
     Row("GET", "/tenant/stats", _ADMIN, "sizes of all users' caches, by hashed name"),
     Row("GET", "/tenant/tree", _ADMIN, "shape of the tree, owners by hashed name"),
     Row("GET", "/tenant/detector", _ADMIN, "counts of what the detector found"),

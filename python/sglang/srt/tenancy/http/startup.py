@@ -62,6 +62,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.http import (
         foreign_keys,
         intake,
+        page,
         process_metrics,
         request_paths,
         ticker,
@@ -77,6 +78,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.state_file import StateFile
 
     foreign_keys.install()
+    page.install()
     request_paths.install()
     manager = get_global_state().tokenizer_manager
     trials = grammar_trials.of_server(manager, options)

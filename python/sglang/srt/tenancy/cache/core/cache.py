@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sglang.srt.tenancy.cache.core.changes import RecentChanges
 from sglang.srt.tenancy.cache.core.check import check_tree
 from sglang.srt.tenancy.cache.core.deferred_free import DeviceFrees, HostFrees
 from sglang.srt.tenancy.cache.core.erasure import Erased, Eraser, StoredPages
@@ -38,6 +39,7 @@ class Lasting:
 
     def __init__(self, page_size: int, options: PolicyOptions):
         self.counts: Counter[str] = Counter(logical_frees=0)
+        self.changes = RecentChanges()
         self.clock = EpochCounter(options.epoch_requests)
         self.sharing = SharingMemory(page_size, options)
         self.last_use = LastUse(options.idle_ttl) if options.idle_ttl else None
@@ -126,8 +128,10 @@ class OwnedCache:
             events=engine.events,
             joiner=joiner,
             counts=lasting.counts,
+            changes=lasting.changes,
         )
         self.counts = lasting.counts
+        self.changes = lasting.changes
         self.hits = HitCounter(self.tree, clock, self.orders)
         merger = Merger(self.tree, clock, self.hits)
         self.sharing = SharingPolicy(self.tree, clock, merger, lasting.sharing, options)

@@ -35,10 +35,12 @@ class Demoter:
             return
         self._quarantine(suspect)
         self._tree.logical.counts["quarantines"] += 1
+        depth = self._tree.depth(suspect)
+        self._tree.changes.note("quarantined", self._clock.epoch, depth)
         logger.warning(
             "A public prefix of %d tokens is private again: %d hits by %d users look like "
             "probing. It stays private for %d epochs.",
-            self._tree.depth(suspect),
+            depth,
             suspect.hit_cur + suspect.hit_pre,
             suspect.u_cnt_l + suspect.u_pre,
             self._options.quarantine_epochs,
@@ -81,9 +83,9 @@ class Demoter:
         owner = top.stats.first_owner
         logical.counts["demotions"] += 1
         if not owner:  # they were erased
-            logical.free_subtree(top)
+            self._note_demoted(logical.free_subtree(top), owner)
             return
-        kept = [top]
+        kept, tokens = [top], 0
         while kept:
             node = kept.pop()
             for child in list(node.children.values()):
@@ -93,7 +95,12 @@ class Demoter:
                 else:
                     logical.free_subtree(child)
             if not node.owner:
+                tokens += len(node.key)
                 self._conceal(node, owner)
+        self._note_demoted(tokens, owner)
+
+    def _note_demoted(self, tokens: int, owner: str) -> None:
+        self._tree.changes.note("demoted", self._clock.epoch, tokens, owner)
 
     def _conceal(self, node: Node, owner: str) -> None:
         """Make a public node private; its children are of the same first owner."""

@@ -63,6 +63,7 @@ class Eraser:
             tree.logical.free_subtree(top)
         self.forget_owner(user)
         tree.logical.counts["erasures"] += 1
+        tree.changes.note("erased", tree.clock.epoch, device, user)
         return Erased(device, host, storage, not_reached)
 
     def forget_owner(self, user: str) -> None:

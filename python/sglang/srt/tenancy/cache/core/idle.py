@@ -102,6 +102,8 @@ class IdleExpiry:
                 last_use.drop(owner)
                 counts["expired_users"] += 1
         counts["expired_tokens"] += freed
+        if work < WORK_PER_TICK:  # once for all of them: there may be thousands
+            tree.changes.note("expired", tree.clock.epoch, freed)
         return freed
 
     def _next_to_expire(self, owner: str, work: int) -> tuple[list[Node], int]:

@@ -24,6 +24,7 @@ class Merger:
         """
         tree = self._tree
         counts = tree.logical.counts
+        owner, freed = candidate.owner, 0
         stack = [candidate]
         while stack:
             node = stack.pop()
@@ -45,8 +46,10 @@ class Merger:
                 tree.logical.move(child, public)
                 stack.append(child)
             counts["merges"] += 1
-            counts["freed_duplicates"] += node.device_held
+            freed += node.device_held
             tree.logical.free(node)
+        counts["freed_duplicates"] += freed
+        tree.changes.note("merged", self._clock.epoch, freed, owner)
 
     def _add_counts(self, public: Node, private: Node) -> None:
         self._hits.ask_again(public)  # a second user has held it

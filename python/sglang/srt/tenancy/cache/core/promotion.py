@@ -164,6 +164,7 @@ class Promoter:
                 assert below is not None, "the path's owner holds all of it"
                 mine = below
         tree.logical.counts["promotions"] += 1
+        tree.changes.note("promoted", self._clock.epoch, length, holders[0][0])
 
     def _eldest_first(self, mine: Node, tokens: array[int], length: int) -> list[tuple[str, int]]:
         """List who has the first of these tokens, and how many; whoever had the first page first

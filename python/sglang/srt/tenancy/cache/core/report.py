@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from sglang.srt.tenancy.cache.core.cache import OwnedCache
@@ -163,6 +165,94 @@ def _path_to(last: Node) -> tuple[array[int], list[tuple[Node, int]]]:
         tokens += node.key.token_ids
         ends.append((node, len(tokens)))
     return tokens, ends
+
+
+# What ``rows`` tells of a node, in this order. ``parent``: index of a row before, -1 for the root's
+# children; ``owner``: index of an owner's hash, -1 for what is public; ``age``: touches of the tree
+# since its last use; ``tiers``: 1 for the device, 2 for the host, 3 for both; ``users``: distinct
+# ones in the window.
+COLUMNS = (
+    *("id", "parent", "owner", "tokens", "tiers", "locks"),
+    *("age", "epoch", "hits", "users", "children"),
+)
+_DEPTH = 64  # levels
+
+
+def rows(cache: OwnedCache, nodes: int) -> dict[str, Any]:
+    """Show the upper part of the tree, breadth first, at most ``nodes`` nodes: one flat row for
+    each, which costs the scheduler a fraction of ``tree``."""
+    owners: dict[str, int] = {}
+    found: list[list[int]] = []
+    root, ticks = cache.tree.root, cache.clock.ticks
+    level = [(-1, root)]
+    for _ in range(_DEPTH):
+        below = []
+        for parent, node in level:
+            for child in _likeliest(node, nodes - len(found)):
+                if child.children:
+                    below.append((len(found), child))
+                found.append(_row(child, parent, owners, ticks))
+        level = below
+        if not level or len(found) == nodes:
+            break
+    return {
+        "columns": COLUMNS,
+        "owners": [digest(owner) for owner in owners],
+        "nodes": found,
+        "root_children": len(root.children),
+    }
+
+
+def _likeliest(node: Node, most: int) -> list[Node]:
+    """Choose the children to be shown: where not all can be, the public ones first, then those that
+    came last."""
+    children = node.children.values()
+    if len(children) <= most:
+        return list(children)
+    public = list(islice((child for child in children if not child.owner), most))
+    private = (child for child in reversed(children) if child.owner)
+    return public + list(islice(private, most - len(public)))
+
+
+def _row(node: Node, parent: int, owners: dict[str, int], ticks: int) -> list[int]:
+    owner = owners.setdefault(node.owner, len(owners)) if node.owner else -1
+    return [
+        node.id,
+        parent,
+        owner,
+        len(node.key),
+        (node.value is not None) + 2 * (node.host_value is not None),
+        int(node.lock_ref),
+        ticks - node.last_access_time,
+        node.epoch,
+        node.hit_cur + node.hit_pre,
+        node.u_cnt_l + node.u_pre,
+        len(node.children),
+    ]
+
+
+def changes(cache: OwnedCache, seen: int) -> list[dict[str, Any]]:
+    """List what happened in the tree after change number ``seen``, as far as it is kept."""
+    return [asdict(change) for change in cache.changes.since(seen)]
+
+
+def held(cache: OwnedCache, number: int) -> list[dict[str, Any]]:
+    """List the owners who hold most of any tier: tokens, and those that they may hold, by tier."""
+    tiers = {"device": cache.device, "host": cache.host}
+    orders = {name: tier.order for name, tier in tiers.items() if tier is not None}
+    owners: dict[str, None] = {}
+    for order in orders.values():
+        owners.update((owner, None) for owner, _ in order.sizes.largest(number))
+    return [
+        {
+            "owner": digest(owner),
+            **{
+                name: {"tokens": order.sizes.get(owner, 0), **_allowed(order.quota, owner)}
+                for name, order in orders.items()
+            },
+        }
+        for owner in owners
+    ]
 
 
 def _node(node: Node) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
+from sglang.srt.tenancy.cache.core.changes import RecentChanges
 from sglang.srt.tenancy.cache.core.child_index import ChildIndex
 from sglang.srt.tenancy.cache.core.deferred_free import DeviceFrees, HostFrees
 from sglang.srt.tenancy.cache.core.interfaces import BlockEvents, KeyType, Memory, Transfers
@@ -42,7 +43,7 @@ class PrefixTree:
     """Match, insert, cut and lock; told where the slots are by the engine's objects.
 
     ``root_priority``: lower than any request's. ``joiner``: None where chains stay as they are.
-    ``counts``: what happens in the tree, for operators.
+    ``counts``, ``changes``: what happens in the tree, for operators.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class PrefixTree:
         events: BlockEvents,
         joiner: ChainJoiner | None,
         counts: Counter[str],
+        changes: RecentChanges,
     ):
         self.page_size = page_size
         self.clock = clock
@@ -76,6 +78,7 @@ class PrefixTree:
         self.owners = OwnerIndex()
         self.index = ChildIndex(page_size, self.owners)
         self.logical = LogicalFrees(self, counts)
+        self.changes = changes
         self._joiner = joiner
         root = Node(new_key(array("q"), None), None, clock.tick(), 0, root_priority)
         root.value = root.host_value = empty
