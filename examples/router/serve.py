@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -67,11 +68,12 @@ Ctrl-C ends all of it.
 def main() -> int:
     """Serve until Ctrl-C; return the exit code."""
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _interrupt)
     folder = Path(arguments.folder).resolve()
     try:
         with (
-            workers(_flags(arguments), folder) as urls,
+            workers(_flags(arguments, folder), folder) as urls,
             router(arguments.router, urls, arguments.port) as (url, process),
         ):
             print(
@@ -106,9 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _flags(arguments: argparse.Namespace) -> list[str]:
+def _flags(arguments: argparse.Namespace, folder: Path) -> list[str]:
     key = os.environ.get("SGLANG_TENANT_ADMIN_KEY")
-    operators = ["--admin-api-key", key] if key else []
+    operators = ["--config", str(_write_key(key, folder))] if key else []
     if arguments.model:
         return ["--model-path", arguments.model, *operators, *arguments.flags]
     demo_model.make_model(DEMO_MODEL)
@@ -116,7 +118,20 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
+    # A second one would leave half of the processes.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _write_key(key: str, folder: Path) -> Path:
+    """Write the operators' key where only this user can read it, as on no command line."""
+    file = folder / "operators.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(f"admin-api-key: {json.dumps(key)}\n")
+    return file
 
 
 @contextlib.contextmanager
