@@ -137,6 +137,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "input_ids mixed": ids(1, [2]),
     "top_logprobs_num": generate(return_logprob=True, top_logprobs_num=10**9),
     "top_logprobs_num 2**70": generate(return_logprob=True, top_logprobs_num=2**70),
+    "stop_regex that backtracks": sampling(stop_regex="(a+)+b"),
+    "stop_regex without end": sampling(stop_regex=["x", r"\s*y"]),
+    "stop_regex that is none": sampling(stop_regex="("),
     "top_logprobs_num list": generate(return_logprob=True, top_logprobs_num=[1, 2]),
     "logprob_start_len": generate(return_logprob=True, logprob_start_len=-5),
     "token_ids_logprob": generate(return_logprob=True, token_ids_logprob=[10**9]),
@@ -268,6 +271,22 @@ def test_a_request_id_is_its_users_own(server: Server, alice: User, mallory: Use
             assert answered.json()["meta_info"]["finish_reason"]["type"] == "length"
     assert same.status_code == 200
     assert same.json()["meta_info"]["id"] == "mine" == named.result().json()["meta_info"]["id"]
+
+
+def test_an_id_of_health_checks_keeps_no_session_waiting(alice: User, mallory: User) -> None:
+    """A busy scheduler drops health checks, which it knows by their ids."""
+    with ThreadPoolExecutor(8) as pool:
+        params = {"max_new_tokens": 1500, "ignore_eos": True}
+        body = {"text": "Hello", "sampling_params": params, "rid": "long"}
+        busy = pool.submit(alice.post, "/generate", body)
+        for _ in range(10):
+            asked = {"capacity_of_str_len": 100, "rid": "HEALTH_CHECK_", "http_worker_ipc": "x"}
+            opened = mallory.post("/open_session", asked)
+            assert opened.status_code == 200
+            closed = {"session_id": opened.json(), "rid": "HEALTH_CHECK_"}
+            assert mallory.post("/close_session", closed).status_code == 200
+        assert not busy.done()
+        assert busy.result().status_code == 200
 
 
 def test_ids_are_the_clients_in_batches_and_streams(mallory: User) -> None:

@@ -208,6 +208,8 @@ def install(
         ("_handle_batch_output", _charge, HookType.BEFORE),
         ("_validate_one_request", _check_one, HookType.BEFORE),
         ("score_request", _check_score, HookType.BEFORE),
+        ("open_session", _clear_routing, HookType.BEFORE),
+        ("close_session", _clear_routing, HookType.BEFORE),
         ("_dispatch_to_scheduler", _check_message, HookType.BEFORE),
     ]
     source = HookSource("tenant intake", None)
@@ -338,6 +340,12 @@ async def _tokenize(
 def _check_one(manager: TokenizerManager, obj: EngineRequest, tokens: Sequence[int] | None) -> None:
     assert _intake is not None
     _intake.check_one(obj, tokens)
+
+
+def _clear_routing(manager: TokenizerManager, obj: Any, *_: Any, **__: Any) -> None:
+    """Take out what only the server may say of a message: by such an id a busy scheduler drops it
+    as a health check, and whoever waits for the answer would wait for ever."""
+    obj.rid = obj.http_worker_ipc = None
 
 
 def _check_score(manager: TokenizerManager, *args: Any, **asked: Any) -> None:
