@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,20 @@ import httpx
 import psutil
 import server_process
 from cases import MALLORY, MORGAN, Case
+from transcript import transcript
 from values import CONTEXT, HER_ID, SECRET
 
 ALICE, ADMIN = "sk-alice", "sk-admin"
+# Two who ask the same, one of them beside an attack.
+PAUL, PAULA = "sk-paul", "sk-paula"
 KEYS = {MALLORY: "sk-mallory", MORGAN: "sk-morgan"}
 CONFIG = f"""
 [users.alice]
 keys = ["{ALICE}"]
+[users.paul]
+keys = ["{PAUL}"]
+[users.paula]
+keys = ["{PAULA}"]
 [users.{MALLORY}]
 keys = ["{KEYS[MALLORY]}"]
 [users.{MORGAN}]
@@ -89,6 +96,21 @@ class Target:
     def status_of(self, case: Case) -> int:
         """Send one case as a user; return the status of the answer, 0 where there is none."""
         return client.send(case, self.server.port, KEYS[case.user]).status
+
+    def transcript(self, key: str) -> list[Any]:
+        """Ask as a user who goes on for a while; return all that they are told."""
+        with httpx.Client(base_url=self.server.url, timeout=_PATIENCE, headers=_key(key)) as http:
+            return transcript(http)
+
+    def transcript_beside(self, key: str, cases: Iterator[Case]) -> list[Any]:
+        """The same, while cases are sent as fast as they go."""
+        with ThreadPoolExecutor(AT_ONCE + 1) as pool:
+            told = pool.submit(self.transcript, key)
+            sending = {pool.submit(self._fault_of_one, next(cases)) for _ in range(AT_ONCE)}
+            while not told.done():
+                done, sending = wait(sending, return_when=FIRST_COMPLETED)
+                sending |= {pool.submit(self._fault_of_one, next(cases)) for _ in done}
+        return told.result()
 
     def memory(self) -> dict[str, int]:
         """Return the resident MiB of the server's processes, by their names."""
@@ -200,7 +222,7 @@ def _difference(expected: dict[str, Any], answer: dict[str, Any]) -> dict[str, A
 
 @contextlib.contextmanager
 def target(folder: Path) -> Iterator[Target]:
-    """A server that has just started, with a demo model and three users in ``folder``."""
+    """A server that has just started, with a demo model and its users in ``folder``."""
     model, config = folder / "model", folder / "tenants.toml"
     demo_model.make_model(model)
     config.write_text(CONFIG)

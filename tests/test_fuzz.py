@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from attack import Target, target
+from attack import PAUL, PAULA, Target, target
 from campaign import GROUP, recorded
 from cases import Case, read
 from endpoints import ENDPOINTS, EXCEPTIONS, UPLOAD
 from minimize import smallest
 from mutate import drawn
+from transcript import difference
 from typed import fields_of, object_of
 
 CASES, SEED = 256, 20_261_126
@@ -63,6 +64,22 @@ def test_each_endpoint_that_a_user_can_ask_is_known(attacked: Target) -> None:
 
 
 @pytest.mark.server
+def test_all_that_a_user_is_told_is_the_same_beside_an_attack(attacked: Target) -> None:
+    source = random.Random(SEED + 1)
+    alone = attacked.transcript(PAUL)
+    beside = attacked.transcript_beside(PAULA, iter(lambda: drawn(source), None))
+    assert difference(alone, beside) is None
+    assert attacked.harm() is None
+    statuses = Counter(status for _, status, _ in alone)
+    assert statuses[200] == 16
+    assert statuses[400] == 1
+    assert statuses[401] == 1  # aborting by an id is for operators
+    cached = [said["meta_info"]["cached_tokens"] for _, _, said in alone[:3]]
+    assert cached[0] == 0
+    assert min(cached[1:]) > 0
+
+
+@pytest.mark.server
 def test_what_was_found_is_repaired(attacked: Target) -> None:
     for cases, fault in recorded():
         assert attacked.fault_of(cases) is None, fault
@@ -75,6 +92,15 @@ def test_a_small_campaign_finds_nothing(attacked: Target) -> None:
         group = [drawn(source) for _ in range(GROUP)]
         fault = attacked.fault_of(group)
         assert fault is None, (fault, group)
+
+
+def test_transcripts_that_differ_are_told_apart() -> None:
+    one = [("/generate", 200, {"text": "a", "logprobs": [-1.0, None]})]
+    assert difference(one, json.loads(json.dumps(one))) is None
+    for status, text, logprob in ((400, "a", -1.0), (200, "b", -1.0), (200, "a", -1.1)):
+        other = [("/generate", status, {"text": text, "logprobs": [logprob, None]})]
+        assert difference(one, other)
+    assert difference(one, one * 2)
 
 
 def test_cases_are_drawn_again_from_their_seed() -> None:
