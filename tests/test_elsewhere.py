@@ -64,6 +64,18 @@ def test_what_begins_with_something_demoted_is_not_taken_over() -> None:
     assert here.covers(None, prompt, 0, 50) == 0, "whatever others say later"
 
 
+def test_what_others_demoted_is_not_asked_for_as_public() -> None:
+    prompt, here = tokens(*range(50)), Elsewhere(1)
+    assert here.allowed(None, prompt, 0, 50) == 50
+    here.demote(None, prompt, 5)
+    assert here.allowed(None, prompt, 0, 50) == 50, "its own, its quarantine keeps back"
+    here.learn([], hashed(prompt, 15, 30))
+    assert here.allowed(None, prompt, 0, 50) == 14
+    assert here.allowed(None, prompt, 0, 14) == 14
+    assert here.allowed(None, prompt, 20, 50) == 20
+    assert here.allowed("lora", prompt, 0, 50) == 50
+
+
 def test_pages_of_another_size_are_left_out() -> None:
     prompt, here = tokens(*range(50)), Elsewhere(16)
     assert here.learn(hashed(prompt, 16, 20, 32), hashed(prompt, 1)) == (2, 0)

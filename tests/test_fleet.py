@@ -103,6 +103,7 @@ def test_one_that_is_down_is_named(
     assert "not reached" in line
 
 
+@pytest.mark.slow
 def test_one_that_comes_back_is_asked_again(stubs: Callable[..., Stub]) -> None:
     port = free_port()
     up = stubs(PASSED)
@@ -238,6 +239,7 @@ def test_workers_are_urls(workers: str) -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.slow
 def test_it_starts_without_the_engine(stubs: Callable[..., Stub]) -> None:
     """As a folder; as a module upstream's package comes first, and imports the engine."""
     worker = stubs(PASSED)

@@ -80,7 +80,7 @@ def chat(router: Replica, user: str, messages: list[Any]) -> tuple[str, int, int
 
 
 def served(workers: list[Replica]) -> list[int]:
-    return [worker.served(CHAT) for worker in workers]
+    return [worker.answered(CHAT, 200) for worker in workers]
 
 
 def since(before: list[int], workers: list[Replica], number: int) -> list[int]:
@@ -130,6 +130,27 @@ def test_without_the_gateways_key_nobody_comes_in(router: Replica) -> None:
     body = {"text": "x", "sampling_params": sampling()}
     assert router.post("/generate", body, "alice", key="sk-another").status_code == 401
     assert httpx.post(f"{router.url}/generate", json=body, timeout=TIMEOUT).status_code == 401
+
+
+def test_what_is_refused_to_one_is_held_against_nobody(
+    router: Replica, workers: list[Replica]
+) -> None:
+    """A router may take refusals for faults of the worker, or try again what a limit refused."""
+    limited, body = fresh_name(), {"text": fresh_prompt(20), "sampling_params": sampling()}
+    for worker in workers:
+        worker.put(f"/tenant/users/{limited}", {"tokens_per_minute": 1}, ADMIN_KEY)
+    assert router.post("/generate", body, limited).status_code == 200
+    before = sum(worker.answered("/generate", 429) for worker in workers)
+    for _ in range(15):
+        assert router.post("/generate", body, limited).status_code == 429
+        assert router.post("/generate", body).status_code == 401
+    until(
+        lambda: sum(worker.answered("/generate", 429) for worker in workers) >= before + 15,
+        "the logs tell of all",
+    )
+    for _ in range(4):
+        assert router.post("/generate", body, fresh_name()).status_code == 200
+    assert sum(worker.answered("/generate", 429) for worker in workers) == before + 15
 
 
 def test_streams_come_through(router: Replica) -> None:

@@ -244,6 +244,20 @@ def test_pages_fetched_for_what_ceased_to_be_public_are_dropped() -> None:
     on.drain()
 
 
+def test_public_pages_of_what_another_replica_demoted_are_not_asked_for() -> None:
+    on = engine(storage=True, detector="none")
+    on.cache.publish(COMMON)
+    serve(on, "ann", COMMON)
+    settle(on)
+    only_stored(on)
+    assert fetched(on, "ben", COMMON + own("ben")) == len(COMMON)
+    only_stored(on)
+    elsewhere = on.cache.core.sharing.memory.elsewhere
+    elsewhere.learn([], elsewhere.hashes(None, COMMON, [16]))
+    assert fetched(on, "cyn", COMMON + own("cyn")) < 16
+    on.drain()
+
+
 def test_names_are_made_anew_when_storage_is_attached_again() -> None:
     on = engine(storage=True, detector="none")
     assert on.storage is not None

@@ -46,8 +46,13 @@ WORKER_FLAGS = (
 )
 DEMO_MODEL = Path(".models/tiny")
 DEMO_FLAGS = ("--served-model-name", "demo", "--max-total-tokens", "65536")
-# A new user goes where the fewest requests are, and stays.
-ROUTER_FLAGS = ("--policy", "manual", "--assignment-mode", "min_load", "--log-level", "warn")
+ROUTER_FLAGS = (
+    # A new user goes where the fewest requests are, and stays.
+    *("--policy", "manual", "--assignment-mode", "min_load", "--log-level", "warn"),
+    # A 429 is for one user, and no fault of the worker's: neither to be tried again at once, nor to
+    # be held against the worker, from all users.
+    *("--disable-retries", "--disable-circuit-breaker"),
+)
 
 WORKER_SECONDS = 1800.0
 ROUTER_SECONDS = 60.0

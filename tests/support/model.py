@@ -102,10 +102,11 @@ class Model:
         self.bans: dict[Place, int] = {}  # a page -> the epoch from which it may be public
         self.sensitive: set[Place] = set()  # whatever begins so may never be public
         self.judged: set[Place] = set()  # pages of which a detector has said that they are harmless
-        # What other replicas said: pages at which a prefix ends that is public there, or that is
-        # private again, there or here.
+        # Pages at which a prefix ends that is public at other replicas, private again at one, or
+        # private again here.
         self.elsewhere: set[Place] = set()
-        self.taken_back: set[Place] = set()
+        self.demoted_elsewhere: set[Place] = set()
+        self.demoted_here: set[Place] = set()
         self.by_word_of_others = 0  # pages
         # What storage may give to whom, however long ago it was written.
         self.was_public: set[Place] = set()
@@ -239,12 +240,13 @@ class Model:
     def _begins_with_demoted(self, place: Place) -> bool:
         plain, tokens = place
         return any(
-            plain == other and tokens[: len(begins)] == begins for other, begins in self.taken_back
+            plain == other and tokens[: len(begins)] == begins
+            for other, begins in self.demoted_elsewhere | self.demoted_here
         )
 
     def hear(self, plain: str | None, tokens: array[int], *, demoted: bool) -> None:
         """Another replica has made these whole pages public, or private again."""
-        (self.taken_back if demoted else self.elsewhere).add((plain, tuple(tokens)))
+        (self.demoted_elsewhere if demoted else self.elsewhere).add((plain, tuple(tokens)))
 
     def to_tell(self) -> tuple[set[Place], set[Place]]:
         """The pages at which prefixes may end of which other replicas are told, and those at which
@@ -413,7 +415,7 @@ class Model:
         if owner and owner not in page.public.candidates:
             raise ModelError("a demoted page goes to somebody who held it first")
         if ban:
-            self.taken_back.add(top)
+            self.demoted_here.add(top)
             self.bans[top] = max(self.bans.get(top, 0), self.epoch + self.setting.quarantine_epochs)
         below = [
             place for place in self.pages if place[0] == plain and place[1][: len(tokens)] == tokens

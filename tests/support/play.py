@@ -546,7 +546,7 @@ class Play:
             raise ModelError("other replicas are told of what is not public")
         if not hashed(must) <= public:
             raise ModelError("other replicas are not told of what is public")
-        if set(told["demoted"]) != hashed(self.model.taken_back):
+        if set(told["demoted"]) != hashed(self.model.demoted_here):
             raise ModelError("other replicas are told of other demotions")
         self.told += len(public)
 

@@ -50,7 +50,12 @@ class Replica:
             lambda: self.post("/flush_cache", key=admin_key).status_code == 200, "the worker idles"
         )
 
-    def served(self, path: str) -> int:
-        """How many requests to this path it has answered with 200."""
+    def put(self, path: str, body: Any, key: str) -> None:
+        """Raises where it is no 200."""
+        headers = {"Authorization": f"Bearer {key}"}
+        httpx.put(self.url + path, json=body, headers=headers, timeout=TIMEOUT).raise_for_status()
+
+    def answered(self, path: str, status: int) -> int:
+        """How many requests to this path it has answered so, as its log tells."""
         assert self.log is not None
-        return self.log.read_text(errors="replace").count(f'"POST {path} HTTP/1.1" 200')
+        return self.log.read_text(errors="replace").count(f'"POST {path} HTTP/1.1" {status}')

@@ -21,9 +21,9 @@ CAPACITY = 2048  # prefixes of a table
 
 
 class Elsewhere:
-    """``public``: prefixes that another replica found harmless and shared. ``demoted``: prefixes
-    that some replica, or this one, made private again: nothing that begins with one becomes
-    public by others' word.
+    """``public``: prefixes that another replica found harmless and shared. ``demoted``,
+    ``demoted_here``: prefixes that another one, or this one, made private again: nothing that
+    begins with one becomes public by others' word.
 
     Where no replica has told anything, a prompt costs nothing here. Otherwise it is hashed once,
     and once more for each length that the tables hold.
@@ -32,6 +32,7 @@ class Elsewhere:
     def __init__(self, page_size: int):
         self.public = _Table()
         self.demoted = _Table()
+        self.demoted_here = _Table()
         self._page_size = page_size
         self._prefixes = PrefixHash()
         key = hashlib.blake2b(b"public elsewhere", key=bytes.fromhex(process_key())).digest()
@@ -68,7 +69,7 @@ class Elsewhere:
 
     def demote(self, extra_key: Any, tokens: array[int], length: int) -> None:
         """Remember that ``tokens[:length]`` was made private again here."""
-        self.demoted.put(self.hashes(extra_key, tokens, [length])[0])
+        self.demoted_here.put(self.hashes(extra_key, tokens, [length])[0])
 
     def covers(self, extra_key: Any, tokens: array[int], above: int, end: int) -> int:
         """Find how far tokens are public elsewhere: the longest such prefix in (above, end] that
@@ -82,11 +83,25 @@ class Elsewhere:
         public = [prefix[0] for prefix in self._seal(sums, lengths) if prefix in self.public]
         if not public:
             return above
-        for prefix in self._seal(sums, self.demoted.lengths(0, public[-1])):
-            if prefix in self.demoted:
-                public = [length for length in public if length < prefix[0]]
-                break
-        return public[-1] if public else above
+        for table in (self.demoted, self.demoted_here):
+            first = self._first(table, sums, public[-1])
+            public = [length for length in public if first is None or length < first]
+            if not public:
+                return above
+        return public[-1]
+
+    def allowed(self, extra_key: Any, tokens: array[int], above: int, end: int) -> int:
+        """Find how far tokens begin with nothing that another replica demoted: in [above, end]."""
+        lengths = self.demoted.lengths(0, end)
+        if not lengths:
+            return end
+        first = self._first(self.demoted, self._prefixes.of(extra_key, tokens, lengths[-1]), end)
+        return end if first is None else max(above, first - 1)
+
+    def _first(self, table: _Table, sums: Words, end: int) -> int | None:
+        """Find the shortest of a prompt's first ``end`` tokens that are in a table."""
+        hashed = self._seal(sums, table.lengths(0, end))
+        return next((prefix[0] for prefix in hashed if prefix in table), None)
 
 
 class _Table:

@@ -119,7 +119,7 @@ def tree(cache: OwnedCache, depth: int, nodes: int) -> dict[str, Any]:
 
 def public_hashes(cache: OwnedCache, most: int) -> dict[str, list[HashedPrefix]]:
     """Return, as keyed hashes, what became public here because enough users hold it, and what was
-    made private again: ``most`` of each, of the public ones those nearest to the root."""
+    made private again here: ``most`` of each, of the public ones those nearest to the root."""
     memory = cache.sharing.memory
     public: list[HashedPrefix] = []
     told: set[int] = set()
@@ -133,7 +133,7 @@ def public_hashes(cache: OwnedCache, most: int) -> dict[str, list[HashedPrefix]]
         told.update(node.id for node, _ in new)
         lengths = [at for _, at in new if at <= end]
         public += memory.elsewhere.hashes(extra_key, tokens, lengths)
-    return {"public": public[:most], "demoted": list(memory.elsewhere.demoted)[-most:]}
+    return {"public": public[:most], "demoted": list(memory.elsewhere.demoted_here)[-most:]}
 
 
 def _earned_nodes(cache: OwnedCache, most: int) -> list[Node]:

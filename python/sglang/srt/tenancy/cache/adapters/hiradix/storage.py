@@ -62,15 +62,15 @@ class OwnedStorage:
 
     def _public_pages(self, req: Any, start: int, count: int) -> int:
         """Count the pages that may be asked for as public ones. In storage they outlive a demotion,
-        those of a quarantined prefix too."""
+        those of a quarantined prefix too, and other replicas' are there."""
         core = self._cache.core
         namespace = req.extra_key
         if not core.selective:
             return 0
         tokens = req.full_untruncated_fill_ids
-        end = core.sharing.memory.blocklist.allowed(
-            namespace.extra_key, tokens, start, start + count, core.clock.epoch
-        )
+        memory, extra_key = core.sharing.memory, namespace.extra_key
+        end = memory.elsewhere.allowed(extra_key, tokens, start, start + count)
+        end = memory.blocklist.allowed(extra_key, tokens, start, end, core.clock.epoch)
         return int((end - start) // self._cache.page_size)
 
     def find(self, operation: Any) -> tuple[list[str], int]:
