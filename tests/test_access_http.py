@@ -169,6 +169,7 @@ def test_the_log_shows_no_user_of_a_query(server: Server) -> None:
         (CONFIG.partition("[gateway]")[0], "[gateway] lists no key any more"),
         ("", "it lists no key"),
     ],
+    ids=["require_key", "gateway", "keys"],
 )
 def test_a_reload_lets_nobody_in_who_was_not(
     server: Server, config_file: Path, config: str, fault: str
