@@ -18,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,15 @@ sys.path[:0] = [str(ROOT / "scripts")]
 
 from attack import Target, target  # noqa: E402
 from cases import Case, read  # noqa: E402
+from endpoints import ENDPOINTS  # noqa: E402
 from minimize import smallest  # noqa: E402
 from mutate import drawn  # noqa: E402
+from openapi import cases_of  # noqa: E402
 
 FOUND = Path(__file__).with_name("found.jsonl")
 GROUP = 32
+# Cases of each operation that schemathesis draws, as the document says and as it does not; slowly.
+OF_EACH = 8
 # Tries of a smaller version of a fault; where each ends the server, starts of one.
 _TRIES, _STARTS = 200, 12
 
@@ -54,11 +59,11 @@ class Campaign:
     def over(self) -> bool:
         return self.sent >= self.cases or time.monotonic() > self.deadline
 
-    def attack(self, attacked: Target, folder: Path, random: random.Random, shown: Any) -> None:
+    def attack(self, attacked: Target, folder: Path, cases: Iterator[Case], shown: Any) -> None:
         """Send groups of cases until the server is not what it was, or the campaign is over."""
         self.memory.append(attacked.memory())
         while not self.over:
-            group = [drawn(random) for _ in range(GROUP)]
+            group = list(islice(cases, GROUP))
             fault = attacked.fault_of(group)
             self.sent += len(group)
             shown.update(len(group))
@@ -100,17 +105,31 @@ def main() -> int:
     asked = parser.parse_args()
     began = time.monotonic()
     campaign = Campaign(asked.seed, asked.cases, began + 60 * asked.minutes)
-    drawn_from = random.Random(asked.seed)
+    cases = chain(from_openapi(OF_EACH, asked.seed), endless(random.Random(asked.seed)))
     with tempfile.TemporaryDirectory() as folder, tqdm(total=asked.cases, unit="case") as shown:
         while not campaign.over:
             with target(Path(folder)) as attacked:
-                campaign.attack(attacked, Path(folder), drawn_from, shown)
+                campaign.attack(attacked, Path(folder), cases, shown)
     summary = json.dumps(campaign.summary(time.monotonic() - began))
     if asked.summary:
         asked.summary.write_text(summary + "\n")
     else:
         print(summary)
     return 1 if campaign.faults else 0
+
+
+def from_openapi(number: int, seed: int) -> Iterator[Case]:
+    """Draw so many cases of each operation and kind from the document that the server shows."""
+    from sglang.srt.entrypoints.http_server import app
+
+    routes = {(method, point.path) for point in ENDPOINTS for method in point.methods}
+    return cases_of(app.openapi(), routes, number, seed)
+
+
+def endless(source: random.Random) -> Iterator[Case]:
+    """Draw cases of ours."""
+    while True:
+        yield drawn(source)
 
 
 def minimized(

@@ -7,11 +7,12 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pytest
 from attack import PAUL, PAULA, Target, target
-from campaign import GROUP, recorded
+from campaign import GROUP, from_openapi, recorded
 from cases import Case, read
 from endpoints import ENDPOINTS, EXCEPTIONS, UPLOAD
 from minimize import smallest
@@ -83,6 +84,14 @@ def test_all_that_a_user_is_told_is_the_same_beside_an_attack(attacked: Target) 
 def test_what_was_found_is_repaired(attacked: Target) -> None:
     for cases, fault in recorded():
         assert attacked.fault_of(cases) is None, fault
+
+
+@pytest.mark.server
+def test_what_openapi_says_and_what_it_does_not_ends_well(attacked: Target) -> None:
+    cases = list(islice(from_openapi(1, SEED), GROUP))
+    assert {case.method for case in cases} >= {"GET", "POST"}
+    assert len({case.path for case in cases}) > 10
+    assert attacked.fault_of(cases) is None
 
 
 @pytest.mark.server
