@@ -58,6 +58,7 @@ class FrontEnd:
                 allow_auto_truncate=False,
             ),
             tokenizer=None,
+            mm_processor=None,
             context_len=1 << 20,
             model_config=SimpleNamespace(vocab_size=256),
         )
