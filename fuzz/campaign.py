@@ -38,7 +38,7 @@ from openapi import cases_of  # noqa: E402
 FOUND = Path(__file__).with_name("found.jsonl")
 GROUP = 32
 # Cases of each operation that schemathesis draws, as the document says and as it does not; slowly.
-OF_EACH = 8
+OF_EACH = 3
 # Tries of a smaller version of a fault; where each ends the server, starts of one.
 _TRIES, _STARTS = 200, 12
 

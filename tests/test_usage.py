@@ -18,7 +18,7 @@ Totals = Counter[tuple[str, ...]]
 
 def totals(usage: Usage) -> Totals:
     counted: Totals = Counter({("requests",): usage.requests, ("output",): usage.output})
-    counted.update({("prompt", *where): tokens for where, tokens in usage.prompt.items()})
+    counted.update({("prompt", *where): tokens for *where, tokens in usage.by_scope()})
     counted.update({("limited", limit): number for limit, number in usage.limited.items()})
     return counted
 
@@ -92,14 +92,17 @@ def test_who_is_named_is_always_shown() -> None:
 
 def test_what_is_public_is_what_comes_first() -> None:
     found = Found(device=10, host=4, storage=2, computed=5, public=12)
-    assert list(found.by_scope()) == [
-        ("device", "public", 10),
+    usage = Usage()
+    for _ in range(2):
+        usage.admit(found.by_scope())
+    assert list(usage.by_scope()) == [
+        ("device", "public", 20),
         ("device", "private", 0),
-        ("host", "public", 2),
-        ("host", "private", 2),
+        ("host", "public", 4),
+        ("host", "private", 4),
         ("storage", "public", 0),
-        ("storage", "private", 2),
-        ("computed", "none", 5),
+        ("storage", "private", 4),
+        ("computed", "none", 10),
     ]
 
 

@@ -7,8 +7,10 @@ users of the config file, and as many others as there are slots; everybody else 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import add
+from typing import NamedTuple
 
 SLOTS = 32
 # Users whose recent tokens are compared to give the slots; half of them stay from one period to
@@ -18,8 +20,19 @@ _CANDIDATES = 8 * SLOTS
 _PERIOD = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+# Where a prompt's tokens were found and whose they were, in the order in which they lie in it.
+SCOPES = (
+    ("device", "public"),
+    ("device", "private"),
+    ("host", "public"),
+    ("host", "private"),
+    ("storage", "public"),
+    ("storage", "private"),
+    ("computed", "none"),
+)
+
+
+class Found(NamedTuple):
     """Where one prompt's tokens came from. ``public``: how many of the first found were public."""
 
     device: int
@@ -28,34 +41,43 @@ class Found:
     computed: int
     public: int = 0
 
-    def by_scope(self) -> Iterator[tuple[str, str, int]]:
-        """Yield source, scope and tokens. A prefix lies on the device first, then on the host,
-        then in storage; what is public comes before what is private."""
-        public = self.public
-        for source in ("device", "host", "storage"):
-            tokens = getattr(self, source)
-            shared = min(public, tokens)
-            public -= shared
-            yield source, "public", shared
-            yield source, "private", tokens - shared
-        yield "computed", "none", self.computed
+    def by_scope(self) -> tuple[int, ...]:
+        """Return tokens in the order of SCOPES. A prefix lies on the device first, then on the
+        host, then in storage; what is public comes before what is private."""
+        device, host, storage, computed, public = self
+        on_device = min(public, device)
+        on_host = min(public - on_device, host)
+        stored = min(public - on_device - on_host, storage)
+        return (
+            on_device,
+            device - on_device,
+            on_host,
+            host - on_host,
+            stored,
+            storage - stored,
+            computed,
+        )
 
 
 @dataclass(slots=True)
 class Usage:
-    """``prompt``: tokens by source and scope. ``output``: tokens of answers that have ended.
+    """``prompt``: tokens in the order of SCOPES. ``output``: tokens of answers that have ended.
     ``limited``: requests refused by a limit."""
 
     requests: int = 0
     output: int = 0
-    prompt: Counter[tuple[str, str]] = field(default_factory=Counter)
+    prompt: list[int] = field(default_factory=lambda: [0] * len(SCOPES))
     limited: Counter[str] = field(default_factory=Counter)
 
-    def admit(self, found: Found) -> None:
+    def admit(self, found: Iterable[int]) -> None:
+        """``found``: tokens in the order of SCOPES."""
         self.requests += 1
-        for source, scope, tokens in found.by_scope():
-            if tokens:
-                self.prompt[source, scope] += tokens
+        self.prompt[:] = map(add, self.prompt, found)
+
+    def by_scope(self) -> Iterator[tuple[str, str, int]]:
+        """Yield source, scope and tokens."""
+        for (source, scope), tokens in zip(SCOPES, self.prompt, strict=True):
+            yield source, scope, tokens
 
 
 class UsageCounter:
@@ -74,8 +96,9 @@ class UsageCounter:
     def admit(self, user: str, found: Found) -> None:
         """Count a request whose prompt has been computed."""
         self._weigh(user, found.device + found.host + found.storage + found.computed)
-        self.total.admit(found)
-        self._of(user).admit(found)
+        tokens = found.by_scope()
+        self.total.admit(tokens)
+        self._of(user).admit(tokens)
 
     def answered(self, user: str, tokens: int) -> None:
         """Count an answer's tokens."""

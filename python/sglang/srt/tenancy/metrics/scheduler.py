@@ -55,12 +55,6 @@ _COUNTS = {
 }
 
 
-_SOURCES = [
-    *((where, scope) for where in ("device", "host", "storage") for scope in ("public", "private")),
-    ("computed", "none"),
-]
-
-
 def install() -> None:
     """Have every scheduler with a tenant cache sample itself. To be called by the registry."""
     scheduler, source = "sglang.srt.managers.scheduler.Scheduler.", HookSource("tenancy", "sglang")
@@ -125,8 +119,8 @@ def samples(scheduler: Any) -> Iterator[Sample]:
 def _usage(total: Any) -> Iterator[Sample]:
     yield _REQUESTS, (), total.requests
     yield _OUTPUT, (), total.output
-    for source, scope in _SOURCES:
-        yield _PROMPT, (source, scope), total.prompt[source, scope]
+    for source, scope, tokens in total.by_scope():
+        yield _PROMPT, (source, scope), tokens
 
 
 def _tree(core: Any) -> Iterator[Sample]:

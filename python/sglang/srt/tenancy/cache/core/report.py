@@ -85,7 +85,7 @@ def users(cache: OwnedCache, usage: UsageCounter) -> list[dict[str, Any]]:
                 "user": user,
                 "requests": took.requests,
                 "output": took.output,
-                "prompt": [[*where, tokens] for where, tokens in took.prompt.items()],
+                "prompt": [list(part) for part in took.by_scope() if part[-1]],
                 "limited": dict(took.limited),
                 "held": held,
             }

@@ -14,7 +14,7 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node
 from sglang.srt.tenancy.cache.core.tree import Path
 from sglang.srt.tenancy.namespace import keeps_out_of_tree, stays_private
-from sglang.srt.tenancy.usage import Found, UsageCounter
+from sglang.srt.tenancy.usage import SCOPES, Found, UsageCounter
 from sglang.srt.tenancy.user_id import account_name, is_own
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class RequestInserter:
             return
         told = dict.fromkeys(_SOURCES, 0)
         if self._report_cached == "own":
-            for source, scope, tokens in found.by_scope():
+            for (source, scope), tokens in zip(SCOPES, found.by_scope(), strict=True):
                 if scope == "private":
                     told[source] += tokens
         req.cached_tokens = sum(told.values())
