@@ -11,7 +11,9 @@ import pytest
 
 from sglang.srt.tenancy.metrics.metric import Metric, MetricWriter
 from sglang.srt.tenancy.metrics.scheduler import Sampler
+from sglang.srt.tenancy.metrics.users import render
 from sglang.srt.tenancy.usage import Found, Usage, UsageCounter
+from sglang.srt.tenancy.user_id import digest
 
 Totals = Counter[tuple[str, ...]]
 
@@ -133,6 +135,20 @@ def test_sampling_takes_its_share_of_time_at_most() -> None:
     assert len(taken) == 2
     sampler.sample_if_due()  # at 62.1 s
     assert len(taken) == 3
+
+
+def test_a_user_is_shown_by_a_hash_or_as_asked() -> None:
+    entry = {"requests": 3, "output": 5, "prompt": [["device", "public", 7]], "held": {"host": 2}}
+    took = entry | {"limited": {"max_running": 1}, "weight": 2.0}
+    others = entry | {"limited": {}}
+    replicas = [{"users": [{"user": "ann", **took}, {"user": "?anonymous", **others}]}]
+    replicas += [{"users": [{"user": None, **others}]}]
+    for plain, name in ((False, digest("ann")), (True, "ann")):
+        text = render(replicas, plain).decode()
+        assert f'sglang:tenant_user_requests_total{{dp_rank="0",user="{name}"}} 3.0' in text
+        assert 'user="?anonymous"' in text
+        assert 'sglang:tenant_user_cached_tokens{dp_rank="1",tier="host",user="?other"} 2.0' in text
+        assert ("ann" in text.replace("?anonymous", "")) == plain
 
 
 def test_each_metric_is_documented() -> None:
