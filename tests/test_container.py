@@ -84,7 +84,8 @@ def test_what_an_image_is_built_of_is_not_ignored() -> None:
 
 
 @pytest.mark.build
-def test_the_steps_build_the_fork(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["cpu-build", "cuda"])
+def test_the_steps_build_the_fork(stage: str, tmp_path: Path) -> None:
     """As written, in folders of this test; the dependencies are those that are installed here."""
     source, target = tmp_path / "src", tmp_path / "opt"
     source.mkdir()
@@ -92,19 +93,33 @@ def test_the_steps_build_the_fork(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "upstream.json", "README.md"):
         shutil.copy(ROOT / name, source)
-    (step,) = [rest for name, rest in stages()["cpu-build"] if name == "RUN"]
-    step = step.replace("/opt/sglang", str(target)).replace("pip install", "pip install --no-deps")
-    done = subprocess.run(
-        ["sh", "-ec", step],
-        cwd=source,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    (step,) = [rest for name, rest in stages()[stage] if name == "RUN"]
+    if stage == "cuda":  # upstream's image has an environment, and folders for programs and state
+        run("python3", "-m", "venv", str(target), folder=source)
+    for there, here in (
+        ("/opt/sglang", target),
+        ("python3 -m pip", f"{target}/bin/python -m pip"),
+        ("/usr/local/bin", target / "bin"),
+        ("/var/lib/sglang", target / "state"),
+    ):
+        step = step.replace(there, str(here))
+    if os.getuid() != 0:  # who is not root gives nothing to anybody
+        step = step.replace(" -o 10001 -g 10001", "")
+    if "--no-deps" not in step:
+        step = step.replace("pip install", "pip install --no-deps")
+    run("sh", "-ec", step, folder=source)
     installed = list(target.glob("lib/python3*/site-packages/sglang/srt/tenancy/registry.py"))
     assert len(installed) == 1
     assert (target / "bin" / "sglang").exists()
+    if stage == "cuda":
+        assert os.access(target / "bin" / "serve", os.X_OK)
+        owner = SERVER_USER if os.getuid() == 0 else os.getuid()
+        assert (target / "state").stat().st_uid == owner
+
+
+def run(*command: str, folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
