@@ -15,34 +15,37 @@ _TIMES = ("_time", "_ts", "_at", "_latency", "_delay", "_throughput")
 
 
 def transcript(http: httpx.Client) -> list[Any]:
-    """Ask as one user of a server that has just met them; return every answer."""
+    """Ask as one user of a server that has just met them; return every answer.
+
+    No case's prompt begins like one of these: nothing of them becomes public.
+    """
     told = _Told(http)
     for turn in range(3):
-        told.ask("/generate", text=f"A story in parts. {'On it goes. ' * turn}", rid="mine")
+        told.ask("/generate", text=f"~A story in parts. {'On it goes. ' * turn}", rid="mine")
     told.ask(
         "/generate",
-        text="With its probabilities",
+        text="~With its probabilities",
         return_logprob=True,
         top_logprobs_num=2,
         logprob_start_len=0,
     )
-    told.ask("/generate", text=["One of two", "Two of two"], rid=["one", "two"])
-    told.ask("/generate", text="As it comes", stream=True)
-    messages: list[dict[str, str]] = [{"role": "system", "content": "You answer at length."}]
+    told.ask("/generate", text=["~One of two", "~Two of two"], rid=["one", "two"])
+    told.ask("/generate", text="~As it comes", stream=True)
+    messages: list[dict[str, str]] = [{"role": "system", "content": "~You answer at length."}]
     for question in ("What is a cache?", "And whose?"):
         messages.append({"role": "user", "content": question})
         answer = told.chat(messages)
         messages.append({"role": "assistant", "content": answer})
     told.chat(messages[:2], stream=True)
-    told.post("/v1/completions", model="demo", prompt="Once", max_tokens=4, temperature=0, n=2)
-    told.post("/v1/completions", model="demo", prompt="Once", max_tokens=-4)
-    told.post("/tokenize", model="demo", prompt="Count me")
+    told.post("/v1/completions", model="demo", prompt="~Once", max_tokens=4, temperature=0, n=2)
+    told.post("/v1/completions", model="demo", prompt="~Once", max_tokens=-4)
+    told.post("/tokenize", model="demo", prompt="~Count me")
     session = told.post("/open_session", capacity_of_str_len=1000, session_id="talk")
-    for text in ("In a session, ", "and on it goes"):
+    for text in ("~In a session, ", "~and on it goes"):
         told.ask("/generate", text=text, session_params={"id": session})
     told.post("/close_session", session_id="talk")
     told.post("/abort_request", rid="mine")
-    told.ask("/generate", text="A story in parts. ", rid="mine")
+    told.ask("/generate", text="~A story in parts. ", rid="mine")
     return told.answers
 
 
