@@ -47,7 +47,7 @@ _FEWEST_LOOKS = 50
 _PATIENCE = 120.0  # seconds, of the user who is to be left alone
 # What an answer to a user must not tell of the server.
 _INSIDE = ('File "', "site-packages", "Traceback (most", "/sglang/srt/")
-_NOT_TO_LOG = (SECRET, "never retrieved", "Exception in ASGI application")
+_NOT_TO_LOG = (SECRET, "never retrieved", "Exception in ASGI application", "Fatal error on tra")
 _FAILED, _NOT_OFFERED = 500, 501
 _FAILED_LATER = re.compile(r'^data: .*"code": ?50\d', re.MULTILINE)
 

@@ -18,7 +18,11 @@ NAMED = "$NAMED"
 
 # How the server learns where a body ends. Behind WHOLE the request is no whole one, or no HTTP.
 WHOLE = ("length", "chunked", "pieces", "expect", "1.0", "twice", "none")
-BROKEN = ("short", "long", "both", "bad chunk", "endless", "negative", "two lengths", "no HTTP")
+CHUNKED = ("chunked", "both", "bad chunk", "late bad chunk", "endless")
+BROKEN = (
+    *("short", "long", "both", "bad chunk", "late bad chunk", "endless", "negative"),
+    *("two lengths", "no HTTP"),
+)
 
 
 @dataclass(frozen=True)

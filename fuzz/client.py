@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cases import Case
+from cases import CHUNKED, Case
 
 SECONDS = 5.0  # for one answer; then the client hangs up
 _PAUSE = 0.02  # seconds between two pieces of a body
@@ -57,15 +57,15 @@ def _refuses(connection: socket.socket, case: Case, key: str) -> bool:
 def _write(connection: socket.socket, case: Case, key: str) -> None:
     content = _content(case)
     head = _head(case, content, key)
-    if case.framing == "expect":
-        connection.sendall(head)
-        time.sleep(_PAUSE)
-        connection.sendall(content)
-        return
     if case.framing == "twice":
         connection.sendall((head + content) * 2)
         return
-    if case.framing != "pieces":
+    if case.framing in ("expect", "late bad chunk"):
+        # The rest comes when the server waits for it, or when an answer has begun without it.
+        connection.sendall(head)
+        time.sleep(_PAUSE)
+        connection.sendall(b"".join(_framed(case.framing, content)))
+    elif case.framing != "pieces":
         connection.sendall(head + b"".join(_framed(case.framing, content)))
     else:
         connection.sendall(head)
@@ -102,14 +102,14 @@ def _head(case: Case, content: bytes, key: str) -> bytes:
 
 
 def _framing_headers(framing: str, size: int) -> Iterator[tuple[str, str]]:
-    if framing in ("chunked", "both", "bad chunk", "endless"):
+    if framing in CHUNKED:
         yield "Transfer-Encoding", "chunked"
     lengths = {"both": size, "short": size + 10, "long": max(size - 5, 0), "negative": -1}
     if framing == "two lengths":
         yield "Content-Length", f"{size}\r\nContent-Length: {size + 1}"
     elif framing in lengths:
         yield "Content-Length", str(lengths[framing])
-    elif framing not in ("none", "chunked", "bad chunk", "endless") and size:
+    elif framing not in ("none", *CHUNKED) and size:
         yield "Content-Length", str(size)
     if framing == "expect":
         yield "Expect", "100-continue"
@@ -119,13 +119,13 @@ def _framed(framing: str, content: bytes) -> Iterator[bytes]:
     """Cut a body into chunks, where it travels in some."""
     if framing == "none":
         return
-    if framing not in ("chunked", "both", "bad chunk", "endless"):
+    if framing not in CHUNKED:
         yield content
         return
     step = max(len(content) // 4, 1)
     for start in range(0, len(content), step):
         part = content[start : start + step]
-        size = "zz" if framing == "bad chunk" else f"{len(part):x};x=y"
+        size = "zz" if "bad chunk" in framing else f"{len(part):x};x=y"
         yield f"{size}\r\n".encode() + part + b"\r\n"
     if framing != "endless":
         yield b"0\r\n\r\n"

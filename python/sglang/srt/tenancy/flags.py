@@ -224,7 +224,10 @@ class TenantOptions(_OfOneProcess):
     ] = 32 << 20
     tenant_body_timeout: A[
         float,
-        Arg(help="Seconds after which a body must have come completely; then 408."),
+        Arg(
+            help="Seconds after which a body must have come completely, then 408; and a request's "
+            "first lines, then the connection ends."
+        ),
         NS("serving"),
     ] = 60.0
     tenant_max_connections: A[

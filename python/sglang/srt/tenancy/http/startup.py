@@ -66,6 +66,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
         process_metrics,
         request_paths,
         ticker,
+        uvicorn_faults,
     )
     from sglang.srt.tenancy.http.access_log import hide_users
     from sglang.srt.tenancy.http.admin_api import add_routes
@@ -80,6 +81,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     foreign_keys.install()
     page.install()
     request_paths.install()
+    uvicorn_faults.install(options.tenant_body_timeout)
     manager = get_global_state().tokenizer_manager
     trials = grammar_trials.of_server(manager, options)
     intake.install(manager, limiter, trials)
