@@ -13,10 +13,15 @@ Body = dict[str, Any]
 class Endpoint(Protocol):
     """How one endpoint's requests ask, and how its answers look, whole and in a stream.
 
-    Events are bytes as sent, each with its blank line (``data: {...}\\n\\n``).
+    Events are bytes as sent, each with its blank line (``data: {...}\\n\\n``): ``sse.Splitter``.
+    ``body`` is the request with the server's defaults filled in (``stream_options``, where it
+    includes usage for all). Nothing raises for what a client or a server sent.
     """
 
-    path: str
+    @property
+    def path(self) -> str:
+        """Where requests go."""
+        ...
 
     def asked_stream(self, body: Mapping[str, Any]) -> Body:
         """Return the request to send so that its stream holds all of the final object (usage)."""
@@ -26,8 +31,9 @@ class Endpoint(Protocol):
         """Return an event as whoever sent ``body`` is to see it; None: they did not ask for it."""
         ...
 
-    def assembled(self, events: Iterable[bytes]) -> bytes | None:
-        """Make the final object of a stream. None where it is not complete, or has failed."""
+    def assembled(self, events: Iterable[bytes], body: Mapping[str, Any]) -> bytes | None:
+        """Make the final object of a stream. None where it is not complete, has failed, or where
+        ``body`` asked for what streams do not carry."""
         ...
 
     def complete(self, answer: bytes) -> bool:
