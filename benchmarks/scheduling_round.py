@@ -21,6 +21,7 @@ from report.machine import describe
 from report.program import leave, options_of
 from report.table import aligned
 from report.target import Target, verdicts
+from round_cost.counting import counting_cost
 from round_cost.round_figure import draw
 from round_cost.rounds import POLICIES, SITUATIONS, costs
 from tqdm import tqdm
@@ -30,6 +31,9 @@ WAITING = (100, 1_000, 10_000)
 TO_A_USER = 10  # waiting requests
 ASKED = 1.2  # a fair policy's round at most, as a multiple of fcfs's, with most waiting
 FAIR = ("vtc", "dlpm")
+ASKED_OF_COUNTING = 1.02  # a step at most, as a multiple of one that counts nothing
+COUNTED = ("fcfs", "dlpm")
+_STEPS = 10  # of counting, for each round of the rest: they are short, and the difference small
 
 
 def measure(waiting: Sequence[int], rounds: int) -> dict[str, Any]:
@@ -44,13 +48,23 @@ def measure(waiting: Sequence[int], rounds: int) -> dict[str, Any]:
         runs.append(
             {"waiting": number, "users": users, "situation": situation, "policies": policies}
         )
+    counting = {}
+    for policy in COUNTED:
+        with undisturbed():
+            counting[policy] = dataclasses.asdict(counting_cost(policy, _STEPS * rounds))
     machine = describe("architecture", "cores", "python", "load", "sglang")
-    return {"asked": ASKED, "machine": machine, "runs": runs}
+    return {"asked": ASKED, "machine": machine, "runs": runs, "counting": counting}
 
 
 def targets(results: dict[str, Any]) -> list[Target]:
-    """Of the rounds with most waiting."""
+    """Of the rounds with most waiting; and of counting what users' requests took."""
     most = max(run["waiting"] for run in results["runs"])
+    counted = [
+        Target("times a step that counts nothing", cost["ratio"], ASKED_OF_COUNTING).of(
+            policy=policy, waiting=WAITING[0], situation="counting for operators"
+        )
+        for policy, cost in results["counting"].items()
+    ]
     return [
         Target("times fcfs's round", run["policies"][policy]["ratio"], ASKED).of(
             policy=policy, waiting=most, situation=run["situation"]
@@ -58,7 +72,7 @@ def targets(results: dict[str, Any]) -> list[Target]:
         for run in results["runs"]
         if run["waiting"] == most
         for policy in FAIR
-    ]
+    ] + counted
 
 
 def as_table(results: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import scheduling_round
+from round_cost.counting import Uncounted
 from round_cost.rounds import POLICIES, SITUATIONS, Scheduler
 
 from sglang.srt.managers.schedule_batch import Req
@@ -27,9 +28,25 @@ def test_it_leaves_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFixtur
             assert cost["us"] > 0
             assert 0 < cost["low"] <= cost["ratio"] <= cost["high"]
         assert run["policies"]["fcfs"]["ratio"] == 1
-    assert [target["policy"] for target in results["targets"]] == ["vtc", "dlpm"] * 2
+    assert [target["policy"] for target in results["targets"]] == ["vtc", "dlpm"] * 2 + [
+        *("fcfs", "dlpm")
+    ]
+    assert all(cost["us"] > 0 for cost in results["counting"].values())
     assert (tmp_path / "scheduling_round.png").stat().st_size > 10_000
     assert "times fcfs's round" in capsys.readouterr().out
+
+
+def test_counting_is_compared_with_none() -> None:
+    schedulers = Scheduler("fcfs", 20, 10), Uncounted("fcfs", 20, 10)
+    for scheduler in schedulers:
+        for _ in range(100):
+            scheduler.fill()
+            scheduler.step()
+    counted, uncounted = (scheduler.cache.usage.total for scheduler in schedulers)
+    assert counted.requests > 0
+    assert counted.output > 0
+    assert (uncounted.requests, uncounted.output) == (0, 0)
+    assert schedulers[0].service == schedulers[1].service
 
 
 class Counted(Scheduler):

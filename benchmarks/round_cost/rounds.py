@@ -49,9 +49,9 @@ class Scheduler(Engine):
         self._wanted = waiting
         self.seconds = 0.0  # of the last round
         self.admitted = 0  # in it
-        self._fill()
+        self.fill()
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
         while len(self.waiting_queue) < self._wanted:
             self.receive(next(self._asks))
 
@@ -64,7 +64,7 @@ class Scheduler(Engine):
 
     def steady_round(self) -> float:
         """The seconds of a round with newcomers that admits somebody."""
-        self._fill()
+        self.fill()
         self.step()
         while not self.admitted:
             self.step()
@@ -111,7 +111,7 @@ def costs(
             spent[policy].append(value)
             admitted[policy] += schedulers[policy].admitted
             ratios[policy].append(value / seconds[policies[0]])
-    return {policy: _cost(spent[policy], ratios[policy], admitted[policy]) for policy in policies}
+    return {policy: cost(spent[policy], ratios[policy], admitted[policy]) for policy in policies}
 
 
 _WARM_UP = 5  # rounds: everybody is new in the first
@@ -134,7 +134,7 @@ def _turn(
     return seconds
 
 
-def _cost(spent: Sequence[float], ratios: Sequence[float], admitted: int) -> Cost:
+def cost(spent: Sequence[float], ratios: Sequence[float], admitted: int) -> Cost:
     ordered = sorted(ratios)
     count = len(ordered)
     # Between these two of the ordered values the true median lies in 95 of 100 cases.
