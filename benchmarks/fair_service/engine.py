@@ -230,6 +230,8 @@ class Engine:
         served = self.served[req]
         if served.admitted < 0:
             served.admitted, served.cached = self.now, start
+            # As the batch says it, so that the cache counts for operators.
+            req.cached_tokens_device, req._cache_breakdown_computed = start, True
             computed = len(req.origin_input_ids) - start
             self._count(req, computed * self.prices.computed + start * self.prices.cached)
         if req.req_pool_idx is None:
