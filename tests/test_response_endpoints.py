@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.final_objects import final_objects, splits
 
@@ -50,11 +51,18 @@ def test_a_replayed_object_is_what_its_stream_holds(
 def test_incremental_events_hold_the_object(value: Any, width: int) -> None:
     incremental = Generate(incremental=True)
     events = list(incremental.replayed(orjson.dumps(value), {}, splits(width)))
-    # How much each event holds is told by its ids.
-    assume(all("text" in sample for sample in (value if isinstance(value, list) else [value])))
     assembled = incremental.assembled(events, {})
     assert assembled is not None
     assert orjson.loads(assembled) == value
+
+
+@plays
+@given(final_objects["/generate"], widths)
+def test_events_that_later_ones_repeat_are_not_kept(value: Any, width: int) -> None:
+    endpoint, kept = ENDPOINTS["/generate"], list[bytes]()
+    for event in replayed("/generate", value, {}, width):
+        endpoint.keep(kept, event)
+    assert len(kept) == endpoint.held(orjson.dumps(value)) + len([sse.DONE])
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -113,6 +121,26 @@ def test_nothing_that_a_server_sends_raises(
     for value in (*objects, None, [], 3):
         assert endpoint.complete(orjson.dumps(value)) is False
     assert endpoint.complete(b"no JSON") is False
+
+
+DEEP = {"type": "x", "deep": orjson.loads('{"a":' * 400 + "1" + "}" * 400)}
+MESSAGE = {"role": "assistant", "content": "a"}
+CHOICE = {"index": 0, "finish_reason": "stop"}
+UNREADABLE = [
+    ("/generate", {"meta_info": {"finish_reason": {"type": "stop"}}, "text": "a", "output_ids": 3}),
+    ("/v1/completions", {"choices": [{**CHOICE, "text": "a", "logprobs": "no"}]}),
+    ("/v1/completions", {"choices": [{"text": "a", "finish_reason": "stop"}]}),
+    ("/v1/chat/completions", {"choices": [CHOICE]}),
+    ("/v1/chat/completions", {"choices": [{**CHOICE, "message": MESSAGE, "logprobs": [1]}]}),
+    ("/v1/chat/completions", {"choices": [{**CHOICE, "message": {**MESSAGE, "tool_calls": 3}}]}),
+    ("/v1/responses", {"status": "completed", "output": [{"type": "message", "content": 3}]}),
+    ("/v1/messages", {"type": "message", "stop_reason": "end_turn", "content": [DEEP]}),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), UNREADABLE)
+def test_what_no_stream_can_say_is_not_kept(path: str, value: Any) -> None:
+    assert not ENDPOINTS[path].complete(json.dumps(value).encode())
 
 
 @plays
@@ -281,6 +309,20 @@ def test_chats_whose_streams_lack_what_was_asked_for_are_not_kept(field: str) ->
     assert endpoint.assembled(events, {field: True}) is None
 
 
+def test_what_opens_a_thought_is_told_without_text() -> None:
+    tokens = ["<", "th", ">", "th", "in", "</th", ">", "a"]
+    entries = [{"token": token, "logprob": -1.0, "top_logprobs": []} for token in tokens]
+    message = {"role": "assistant", "content": "a", "reasoning_content": "thin"}
+    choice = {"index": 0, "message": message, "logprobs": {"content": entries}}
+    value = {"id": "1", "choices": [{**choice, "finish_reason": "length"}]}
+    chunks, _ = sse.objects(replayed("/v1/chat/completions", value, {}))
+    shown = [c for each in chunks for c in each["choices"] if c["logprobs"]]
+    assert [c["delta"]["reasoning_content"] for c in shown] == (
+        [None, None, None, "th", "in", None, None, None]
+    )
+    assert [c["delta"].get("content") for c in shown] == [None] * 7 + ["a"]
+
+
 def test_each_chunk_holds_a_token_and_its_logprob() -> None:
     tokens = ["Gr", "\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}", "n", " ist"]
     entries = [{"token": token, "logprob": -1.0, "top_logprobs": []} for token in tokens]
@@ -291,6 +333,56 @@ def test_each_chunk_holds_a_token_and_its_logprob() -> None:
     shown = [(c["delta"].get("content"), c["logprobs"]) for each in chunks for c in each["choices"]]
     of = [(text, len(logprobs["content"])) for text, logprobs in shown if logprobs]
     assert of == [("Gr", 1), ("ün", 3), (" ist", 1)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tops", "kept"), [(2, (1, 2), True), (2, (1, 1), False), (3, (1, 2), False)]
+)
+def test_chats_whose_streams_lose_logprobs_are_not_kept(
+    tokens: int, tops: tuple[int, int], kept: bool
+) -> None:
+    entries = [{"token": "a", "top_logprobs": [{"token": "b", "logprob": -top}]} for top in tops]
+    choice = {"index": 0, "delta": {"content": "aa"}, "logprobs": {"content": entries}}
+    said = {"id": "1", "choices": [choice]}
+    last = {"id": "1", "choices": [{**choice, "logprobs": None, "finish_reason": "length"}]}
+    usage = {"id": "1", "choices": [], "usage": {"completion_tokens": 2 * tokens}}
+    events = [*map(sse.written, (said, said, last, usage)), sse.DONE]
+    assembled = ENDPOINTS["/v1/chat/completions"].assembled(events, {"logprobs": True})
+    assert (assembled is not None) == kept
+
+
+CALL = {"function": {"name": "f", "arguments": '{"a":'}, "id": "1", "index": 0, "type": "function"}
+CUT_OFF = [
+    (
+        "/v1/chat/completions",
+        {"choices": [{**CHOICE, "finish_reason": "length"} | {"message": {"tool_calls": [CALL]}}]},
+    ),
+    (
+        "/v1/responses",
+        {"status": "completed", "output": [{"type": "function_call", "arguments": '{"a":'}]},
+    ),
+    (
+        "/v1/messages",
+        {"content": [{"type": "tool_use", "input": {}}], "stop_reason": "max_tokens"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), CUT_OFF)
+def test_streams_of_calls_that_are_cut_off_are_not_kept(path: str, value: Any) -> None:
+    assert ENDPOINTS[path].assembled(replayed(path, value, WITH_USAGE), WITH_USAGE) is None
+
+
+def test_whole_answers_of_sglang_count_in_the_words_of_chats() -> None:
+    said = {"prompt_tokens": 9, "total_tokens": 12, "completion_tokens": 3, "reasoning_tokens": 2}
+    usage = {**said, "prompt_tokens_details": {"cached_tokens": 8}}
+    value = {"id": "1", "status": "completed", "output": [], "usage": usage}
+    events = replayed("/v1/responses", value, {})
+    told = orjson.loads(sse.read(events[-1])[1])["response"]["usage"]
+    assert (told["input_tokens"], told["output_tokens"]) == (9, 3)
+    whole = endpoints(sglang=True)["/v1/responses"].assembled(events, {})
+    assert whole is not None
+    assert orjson.loads(whole) == value
 
 
 def test_tools_are_those_of_the_request() -> None:

@@ -13,6 +13,7 @@ Object = dict[str, Any]
 
 counts = st.integers(0, 2**40)
 names = st.text(string.ascii_lowercase, min_size=1, max_size=8)
+finish_reasons = st.sampled_from(("stop", "length"))
 logprob_values = st.floats(-50, 0, allow_nan=False)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
@@ -52,7 +53,7 @@ def completion_choices(draw: st.DrawFn, index: int) -> Object:
         "index": index,
         "text": text,
         "logprobs": draw(st.sampled_from((None, logprobs))),
-        "finish_reason": draw(st.sampled_from(("stop", "length"))),
+        "finish_reason": draw(finish_reasons),
         "matched_stop": draw(st.none() | st.integers(0, 300) | st.text(max_size=3)),
     }
     if draw(st.booleans()):
@@ -63,7 +64,8 @@ def completion_choices(draw: st.DrawFn, index: int) -> Object:
     return choice
 
 
-tool_arguments = st.one_of(st.just(""), json_values.map(lambda value: orjson.dumps(value).decode()))
+objects = st.dictionaries(names, json_values, max_size=3)
+tool_arguments = st.just("") | objects.map(lambda value: orjson.dumps(value).decode())
 
 
 @st.composite
@@ -99,7 +101,7 @@ def chat_choices(draw: st.DrawFn, index: int) -> Object:
         "index": index,
         "message": message,
         "logprobs": draw(st.sampled_from((None, {"content": entries}))),
-        "finish_reason": draw(st.sampled_from(("stop", "length", "tool_calls"))),
+        "finish_reason": "tool_calls" if message["tool_calls"] else draw(finish_reasons),
         "matched_stop": draw(st.none() | st.integers(0, 300) | st.text(max_size=3)),
     }
     if draw(st.booleans()):
@@ -131,7 +133,8 @@ def choices_objects(draw: st.DrawFn, kind: str, choice: Callable[..., Any]) -> O
 @st.composite
 def generate_samples(draw: st.DrawFn) -> Object:
     text, tokens = draw(texts_and_tokens())
-    ids = list(range(len(tokens) + draw(st.integers(0, 2))))
+    # No text comes without a token.
+    ids = list(range(len(tokens) + draw(st.integers(0, 2)))) or ([0] if text else [])
     meta: Object = {
         "id": draw(names),
         "finish_reason": {"type": draw(st.sampled_from(("stop", "length"))), "matched": 7},
@@ -160,19 +163,21 @@ def message_blocks(draw: st.DrawFn) -> Object:
         block["signature"] = draw(st.text(min_size=1, max_size=8))
     if kind == "tool_use":
         block |= {"id": draw(names), "name": draw(names)}
-        block["input"] = draw(st.dictionaries(names, json_values, max_size=3))
+        block["input"] = draw(objects)
     return block
 
 
 @st.composite
 def messages_objects(draw: st.DrawFn) -> Object:
+    content = draw(st.lists(message_blocks(), min_size=1, max_size=5))
+    called = any("input" in block for block in content)
     value: Object = {
         "id": draw(st.text(max_size=8)),
         "type": "message",
         "role": "assistant",
-        "content": draw(st.lists(message_blocks(), min_size=1, max_size=5)),
+        "content": content,
         "model": draw(names),
-        "stop_reason": draw(st.sampled_from(("end_turn", "max_tokens", "tool_use"))),
+        "stop_reason": "tool_use" if called else draw(st.sampled_from(("end_turn", "max_tokens"))),
         "usage": {"input_tokens": draw(counts), "output_tokens": draw(counts)},
     }
     if draw(st.booleans()):

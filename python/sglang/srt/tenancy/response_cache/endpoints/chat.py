@@ -27,6 +27,19 @@ class Chat(ChoicesEndpoint):
     chunk_kind = "chat.completion.chunk"
     whole_only = ("return_token_ids", "return_prompt_token_ids", "return_meta_info")
 
+    def _says_all(self, answer: Body, chunks: Sequence[Body], body: Mapping[str, Any]) -> bool:
+        """Upstream's streams lose logprobs: of a token that no text is shown for, and but for the
+        first one of a chunk, what else the token might have been. And they tell of calls that are
+        cut off, which whole answers leave in the text, or out."""
+        if any(map(_cut_off, answer["choices"])):
+            return False
+        if not body.get("logprobs"):
+            return True
+        told = sum(len(_entries(choice)) for choice in answer["choices"])
+        tokens = (answer.get("usage") or {}).get("completion_tokens")
+        each = [_entries(choice) for chunk in chunks for choice in chunk["choices"]]
+        return (tokens is None or told >= tokens) and not any(map(_repeated, each))
+
     def _add(self, choice: Body, delta: Body) -> None:
         for name, value in delta.items():
             if name == "delta":
@@ -67,7 +80,7 @@ class Chat(ChoicesEndpoint):
             part = end, end + piece.tokens, tokens
             end = part[1]
             shown = cut_logprobs(choice.get("logprobs"), part, number == 0)
-            yield chunk(plain | {name: piece.text}, shown, end)
+            yield chunk(plain | ({name: piece.text} if piece.text else {}), shown, end)
         for delta in _calls(message, split):
             yield chunk({"role": None, "content": None, **plain, "tool_calls": [delta]}, None, end)
         if choice.get("logprobs") is not None and (end < tokens or not texts):
@@ -84,6 +97,21 @@ class Chat(ChoicesEndpoint):
                 yield sse.written({**head, "choices": [shown]})
 
 
+def _entries(choice: Body) -> Sequence[Body]:
+    """Return the logprobs of a choice's tokens."""
+    return (choice.get("logprobs") or {}).get("content") or ()
+
+
+def _repeated(entries: Sequence[Body]) -> bool:
+    tops = [entry.get("top_logprobs") for entry in entries]
+    return len(tops) > 1 and bool(tops[0]) and all(top == tops[0] for top in tops)
+
+
+def _cut_off(choice: Body) -> bool:
+    """Tell whether a choice ends in the middle of calls."""
+    return choice["finish_reason"] == "length" and bool(choice["message"].get("tool_calls"))
+
+
 def _opening(message: Body) -> Body:
     """Return the first delta: the role, and what is not streamed in pieces."""
     delta = {"role": message.get("role"), "content": None if message.get("content") is None else ""}
@@ -97,16 +125,15 @@ def _pieces(choice: Body, split: Split) -> tuple[list[tuple[str, Piece]], int]:
     """Cut a choice's texts into those of its chunks; and of how many tokens these are."""
     message = choice["message"]
     texts = [(name, text) for name in _TEXTS if (text := text_of(message.get(name)))]
-    logprobs = choice.get("logprobs") or {}
-    tokens = [entry["token"] for entry in logprobs.get("content") or ()]
+    tokens = [entry["token"] for entry in _entries(choice)]
     pieces = _at_tokens(texts, tokens) if tokens else None
     if pieces is None:
         parts = [(name, part) for name, text in texts for part in split(text)]
         count = len(tokens or parts)
         even = shared([part for _, part in parts], count)
         return [(name, piece) for (name, _), piece in zip(parts, even, strict=True)], count
-    # A call's tokens are told after it.
-    if pieces and not message.get("tool_calls"):
+    # Where a parser is at work, what is left is told in chunks without text.
+    if pieces and not (message.get("tool_calls") or message.get("reasoning_content")):
         name, piece = pieces[-1]
         left = len(tokens) - sum(piece.tokens for _, piece in pieces)
         pieces[-1] = name, Piece(piece.text, piece.tokens + left)

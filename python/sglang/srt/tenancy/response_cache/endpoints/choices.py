@@ -12,6 +12,8 @@ from sglang.srt.tenancy.response_cache.endpoints import answers, sse
 from sglang.srt.tenancy.response_cache.endpoints.endpoint import Body, Split
 from sglang.srt.tenancy.response_cache.endpoints.pieces import cut, in_turns
 
+_ALL_OPTIONS = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+
 # Finish reasons of what did not finish.
 UNFINISHED = (None, "abort", "error")
 
@@ -46,14 +48,19 @@ class ChoicesEndpoint(ABC):
         only_usage = all(chunk.get("choices") == [] and chunk.get("usage") for chunk in chunks)
         return None if chunks and only_usage else event
 
+    def keep(self, kept: list[bytes], event: bytes) -> None:
+        kept.append(event)
+
     def assembled(self, events: Iterable[bytes], body: Mapping[str, Any]) -> bytes | None:
         if any(body.get(field) for field in self.whole_only):
             return None
         try:
             chunks, done = sse.objects(events)
             answer = self._put_together(chunks) if done else None
-            return None if answer is None else orjson.dumps(answer)
-        except (sse.BrokenStream, TypeError, ValueError, KeyError, AttributeError):
+            if answer is None or not self._says_all(answer, chunks, body):
+                return None
+            return orjson.dumps(answer)
+        except answers.MALFORMED:
             # Not what this endpoint streams.
             return None
 
@@ -83,9 +90,8 @@ class ChoicesEndpoint(ABC):
             value.get("error") is None
             and isinstance(choices, list)
             and bool(choices)
-            and all(isinstance(choice, dict) for choice in choices)
-            and all(choice.get("finish_reason") not in UNFINISHED for choice in choices)
-            and answers.writable(value)
+            and all(_finished(choice) for choice in choices)
+            and answers.can_be_read(self.replayed(answer, _ALL_OPTIONS, answers.uncut))
         )
 
     def replayed(self, answer: bytes, body: Mapping[str, Any], split: Split) -> Iterator[bytes]:
@@ -131,6 +137,10 @@ class ChoicesEndpoint(ABC):
     def named(self, answer: bytes, rid: str) -> bytes:
         return answers.with_id(answer, rid)
 
+    def _says_all(self, answer: Body, chunks: Sequence[Body], body: Mapping[str, Any]) -> bool:
+        """Tell whether a stream held all that a whole answer would have."""
+        return True
+
     @abstractmethod
     def _add(self, choice: Body, delta: Body) -> None:
         """Add a chunk's part of a choice to what came before of it."""
@@ -166,8 +176,10 @@ def so_far(usage: Any, tokens: int) -> Body | None:
 
 def merged_lists(one: Any, other: Any) -> Any:
     """Append each list of a chunk's logprobs to what came before."""
-    if one is None or other is None:
-        return one if other is None else other
+    if other is None:
+        return one
+    if one is None:
+        return {name: [*v] if isinstance(v, list) else v for name, v in other.items()}
     for name, values in other.items():
         before = one.get(name)
         if isinstance(before, list) and isinstance(values, list):
@@ -190,6 +202,10 @@ def cut_logprobs(logprobs: Any, part: tuple[int, int, int], first: bool) -> Body
         else:
             shown[name] = values if first else None
     return shown
+
+
+def _finished(choice: Any) -> bool:
+    return isinstance(choice, dict) and choice.get("finish_reason") not in UNFINISHED
 
 
 def _all_finished(choices: Mapping[int, Body]) -> bool:

@@ -90,8 +90,10 @@ def _pieces(choice: Body, body: Mapping[str, Any], split: Split) -> list[Piece]:
         pieces, left = shared(texts, len(tokens or choice.get("token_ids") or texts)), 0
     else:
         pieces, left = found[0], len(tokens) - found[1]
-    if body.get("echo") and isinstance(body.get("prompt"), str):
-        pieces = _echo_first(pieces, body["prompt"])
+    prompt = body.get("prompt")
+    prompt = prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+    if body.get("echo") and isinstance(prompt, str):
+        pieces = _echo_first(pieces, prompt)
     # What ends by itself ends with a token that is not shown.
     if not pieces or choice.get("finish_reason") != "length":
         return [*pieces, Piece("", left)]

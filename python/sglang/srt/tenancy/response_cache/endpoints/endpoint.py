@@ -31,6 +31,10 @@ class Endpoint(Protocol):
         """Return an event as whoever sent ``body`` is to see it; None: they did not ask for it."""
         ...
 
+    def keep(self, kept: list[bytes], event: bytes) -> None:
+        """Add an event to those that ``assembled`` is to be given; drop those that it repeats."""
+        ...
+
     def assembled(self, events: Iterable[bytes], body: Mapping[str, Any]) -> bytes | None:
         """Make the final object of a stream. None where it is not complete, has failed, or where
         ``body`` asked for what streams do not carry."""

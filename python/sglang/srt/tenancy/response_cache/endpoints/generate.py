@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from sglang.srt.tenancy.response_cache.endpoints import answers, sse
-from sglang.srt.tenancy.response_cache.endpoints.choices import UNFINISHED
+from sglang.srt.tenancy.response_cache.endpoints import answers, generate_stream, sse
 from sglang.srt.tenancy.response_cache.endpoints.endpoint import Body, Split
-from sglang.srt.tenancy.response_cache.endpoints.generate_events import GROWING, events_of
-from sglang.srt.tenancy.response_cache.endpoints.pieces import in_turns, text_of
+from sglang.srt.tenancy.response_cache.endpoints.generate_events import events_of
+from sglang.srt.tenancy.response_cache.endpoints.pieces import in_turns
 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """``incremental``: events hold what is new, not all so far (--incremental-streaming-output);
-    of a server that is not ours, the events themselves tell."""
+    """``incremental``: replay what is new in each event, not all so far, as a server does that was
+    started with --incremental-streaming-output. Of what others stream, the events tell."""
 
     incremental: bool = False
     path: str = "/generate"
@@ -30,34 +28,26 @@ class Generate:
     def shown(self, event: bytes, body: Mapping[str, Any]) -> bytes | None:
         return event
 
+    def keep(self, kept: list[bytes], event: bytes) -> None:
+        generate_stream.keep(kept, event)
+
     def assembled(self, events: Iterable[bytes], body: Mapping[str, Any]) -> bytes | None:
+        kept: list[bytes] = []
+        for event in events:
+            self.keep(kept, event)
         try:
-            found, done = sse.objects(events)
-            samples: dict[int | None, list[Body]] = defaultdict(list)
-            for event in found:
-                samples[event.pop("index", None)].append(event)
-            if not done or not samples:
-                return None
-            joined = [self._joined(samples[index]) for index in _indexes(samples)]
-            if not all(_finished(sample) for sample in joined):
-                return None
-            return orjson.dumps(joined[0] if None in samples else joined)
-        except (sse.BrokenStream, TypeError, ValueError, KeyError, AttributeError):
+            found, done = sse.objects(kept)
+            answer = generate_stream.put_together(found) if done else None
+            return None if answer is None else orjson.dumps(answer)
+        except answers.MALFORMED:
             # Not what this endpoint streams.
             return None
 
-    def _joined(self, events: Sequence[Body]) -> Body:
-        new = self.incremental or (len(events) > 1 and _is_incremental(events))
-        return _joined(events) if new else events[-1]
-
     def complete(self, answer: bytes) -> bool:
         samples = _samples(answer)
-        return (
-            bool(samples)
-            and all(isinstance(sample, dict) for sample in samples)
-            and all(sample.get("error") is None and _finished(sample) for sample in samples)
-            and answers.writable(samples)
-        )
+        # The shorter stream will do.
+        events = Generate(incremental=True).replayed(answer, {}, answers.uncut)
+        return bool(samples) and all(map(_complete, samples)) and answers.can_be_read(events)
 
     def replayed(self, answer: bytes, body: Mapping[str, Any], split: Split) -> Iterator[bytes]:
         value = answers.loaded(answer)
@@ -98,6 +88,14 @@ class Generate:
         return orjson.dumps(_with_id(value, rid))
 
 
+def _complete(sample: Any) -> bool:
+    return (
+        isinstance(sample, dict)
+        and sample.get("error") is None
+        and generate_stream.finished(sample)
+    )
+
+
 def _with_id(sample: Body, rid: str) -> Body:
     return {**sample, "meta_info": {**sample["meta_info"], "id": rid}}
 
@@ -107,12 +105,6 @@ def _samples(answer: bytes) -> list[Any]:
     if isinstance(value, list):
         return value
     return [] if value is None else [value]
-
-
-def _finished(sample: Body) -> bool:
-    meta = sample.get("meta_info")
-    reason = meta.get("finish_reason") if isinstance(meta, dict) else None
-    return isinstance(reason, dict) and reason.get("type") not in UNFINISHED
 
 
 def _batched(body: Mapping[str, Any]) -> bool:
@@ -127,34 +119,3 @@ def _batched(body: Mapping[str, Any]) -> bool:
 
 def _is_nested(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(each, list) for each in value)
-
-
-def _indexes(samples: Mapping[int | None, Any]) -> list[int | None]:
-    """Return the samples' numbers in order. Raises ValueError where one is missing."""
-    if set(samples) not in ({None}, set(range(len(samples)))):
-        raise ValueError("samples are missing")
-    return sorted(samples, key=lambda index: index or 0)
-
-
-def _joined(events: Sequence[Body]) -> Body:
-    """Return the final object of a sample whose events hold what is new."""
-    last = events[-1]
-    meta = dict(last["meta_info"])
-    for name in GROWING:
-        if name in meta:
-            meta[name] = [each for event in events for each in event["meta_info"].get(name) or ()]
-    ids = [each for event in events for each in event.get("output_ids") or ()]
-    joined = {**last, "output_ids": ids, "meta_info": meta}
-    if "text" in last:
-        joined["text"] = "".join(text_of(event["text"]) for event in events)
-    return joined
-
-
-def _is_incremental(events: Sequence[Body]) -> bool:
-    """Tell whether events hold what is new; none of them says so."""
-    lengths = [len(event.get("output_ids") or ()) for event in events]
-    tokens = events[-1]["meta_info"].get("completion_tokens")
-    if tokens in (lengths[-1], sum(lengths)):
-        return tokens != lengths[-1]
-    first, last = (text_of(event.get("text")) for event in (events[0], events[-1]))
-    return not (lengths == sorted(lengths) and last.startswith(first))

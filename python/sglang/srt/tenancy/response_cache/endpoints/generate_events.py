@@ -10,7 +10,7 @@ import orjson
 
 from sglang.srt.tenancy.response_cache.endpoints import sse
 from sglang.srt.tenancy.response_cache.endpoints.endpoint import Body, Split
-from sglang.srt.tenancy.response_cache.endpoints.pieces import Piece, at_tokens, shared
+from sglang.srt.tenancy.response_cache.endpoints.pieces import Piece, at_tokens, joined, shared
 
 # Lists in meta_info with an entry for each token.
 GROWING = (
@@ -23,7 +23,10 @@ GROWING = (
 # How many entries there are so far.
 _LENGTHS = ("output_token_logprobs_length", "output_token_sampling_mask_length")
 # In meta_info: what only the last event can say.
-_AT_THE_END = ("e2e_latency", "hidden_states", "routed_experts", "indexer_topk")
+_AT_THE_END = (
+    *("e2e_latency", "response_sent_to_client_ts"),
+    *("hidden_states", "routed_experts", "indexer_topk"),
+)
 
 
 class _Text:
@@ -114,10 +117,15 @@ def _pieces(sample: Body, split: Split) -> list[Piece]:
     if not isinstance(text, str):
         return [Piece("", 1) for _ in ids]
     entries = sample["meta_info"].get("output_token_logprobs") or []
-    tokens = [entry[2] for entry in entries if isinstance(entry[2], str)]
+    tokens = [entry[2] for entry in entries if len(entry) > 2 and isinstance(entry[2], str)]
     found = at_tokens(text, tokens) if tokens and len(tokens) == len(ids) else None
     if found is None:
-        texts = split(text) if text else []
+        texts = [*split(text)] if text else []
+        if sample["meta_info"]["finish_reason"]["type"] == "stop" and 0 < len(texts) < len(ids):
+            # What ends an answer comes last, and is not shown.
+            texts.append("")
+        # No event comes without a token.
+        texts = joined(texts, min(len(texts), len(ids) or len(texts)))
         return shared(texts, len(ids) or len(texts))
     pieces, used = found
     return [*pieces, Piece("", len(tokens) - used)] if used < len(tokens) else pieces

@@ -33,7 +33,7 @@ class Messages(SingleSample):
             found, _ = sse.objects(events)
             answer = _put_together(found)
             return None if answer is None else orjson.dumps(answer)
-        except (sse.BrokenStream, TypeError, ValueError, KeyError, AttributeError):
+        except answers.MALFORMED:
             # Not what this endpoint streams.
             return None
 
@@ -45,7 +45,7 @@ class Messages(SingleSample):
             and isinstance(value.get("content"), list)
             and all(isinstance(block, dict) for block in value["content"])
             and value.get("stop_reason") is not None
-            and answers.writable(value)
+            and answers.can_be_read(self.replayed(answer, {}, answers.uncut))
         )
 
     def replayed(self, answer: bytes, body: Mapping[str, Any], split: Split) -> Iterator[bytes]:
@@ -95,6 +95,9 @@ def _put_together(events: Sequence[Body]) -> Body | None:
     if not message or ending.get("stop_reason") is None:
         return None
     content = [blocks[index] for index in sorted(blocks)] or [dict(_NO_TEXT)]
+    if ending["stop_reason"] == "max_tokens" and any("input" in block for block in content):
+        # A whole answer leaves calls that are cut off in the text, or out.
+        return None
     return message | {"content": content} | ending | {"usage": usage}
 
 

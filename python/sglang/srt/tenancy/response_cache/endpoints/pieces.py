@@ -25,9 +25,25 @@ class Piece:
 def at_tokens(text: str, tokens: Sequence[str], begin: int = 0) -> tuple[list[Piece], int] | None:
     """Cut a text where its tokens end, beginning with token ``begin``.
 
-    Returns the pieces, and the first token that is not part of the text. None where these are not
-    its tokens.
+    Returns the pieces, and the first token after the text. What stands before it, as what opens a
+    thought, are pieces without text. None where these are not its tokens.
     """
+    found = "".join(tokens[begin:]).find(text) if text else 0
+    if found < 0:
+        return _nearly_at_tokens(text, tokens, begin)
+    pieces: list[Piece] = []
+    at, number = -found, begin
+    while at < len(text):
+        end = at + len(tokens[number])
+        pieces.append(Piece(text[max(at, 0) : max(end, 0)], 1))
+        at, number = end, number + 1
+    return pieces, number
+
+
+def _nearly_at_tokens(
+    text: str, tokens: Sequence[str], begin: int
+) -> tuple[list[Piece], int] | None:
+    """Cut a text where tokens end that do not spell it exactly."""
     pieces: list[Piece] = []
     at, pending, slack, number = 0, 0, SLACK, begin
     while at < len(text) and number < len(tokens):
@@ -46,7 +62,8 @@ def at_tokens(text: str, tokens: Sequence[str], begin: int = 0) -> tuple[list[Pi
     if at < len(text):
         if len(text) - at > slack:
             return None
-        pieces.append(Piece(text[at:], pending))
+        last = pieces.pop() if pieces and not pending else Piece("", pending)
+        pieces.append(Piece(last.text + text[at:], last.tokens))
     return pieces, number
 
 
@@ -55,6 +72,12 @@ def shared(texts: Sequence[str], tokens: int) -> list[Piece]:
     count = max(len(texts), 1)
     ends = [number * tokens // count for number in range(len(texts) + 1)]
     return [Piece(text, ends[n + 1] - ends[n]) for n, text in enumerate(texts)]
+
+
+def joined(texts: Sequence[str], number: int) -> list[str]:
+    """Join texts evenly to so many."""
+    ends = [each * len(texts) // max(number, 1) for each in range(number + 1)]
+    return ["".join(texts[ends[each] : ends[each + 1]]) for each in range(number)]
 
 
 def cut(values: Sequence[Any], part: tuple[int, int, int]) -> Sequence[Any]:

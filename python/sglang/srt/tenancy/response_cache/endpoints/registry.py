@@ -10,16 +10,17 @@ from sglang.srt.tenancy.response_cache.endpoints.messages import Messages
 from sglang.srt.tenancy.response_cache.endpoints.responses import Responses
 
 
-def endpoints(*, incremental: bool = False) -> dict[str, Endpoint]:
+def endpoints(*, sglang: bool = False, incremental: bool = False) -> dict[str, Endpoint]:
     """Return the endpoints by path.
 
-    ``incremental``: whether the server was started with --incremental-streaming-output.
+    ``sglang``: whether the server is SGLang, ours or plain; ``incremental``: whether it was started
+    with --incremental-streaming-output.
     """
     all_of: tuple[Endpoint, ...] = (
         Generate(incremental),
         Completions(),
         Chat(),
-        Responses(),
+        Responses(sglang),
         Messages(),
     )
     return {endpoint.path: endpoint for endpoint in all_of}

@@ -19,6 +19,10 @@ _ENDINGS = {"response.completed": "completed", "response.incomplete": "incomplet
 
 @dataclass(frozen=True, slots=True)
 class Responses(SingleSample):
+    """``sglang``: make whole answers count as SGLang's do, in the words of chats; its streams, like
+    other servers' answers, count in OpenAI's."""
+
+    sglang: bool = False
     path: str = "/v1/responses"
 
     def assembled(self, events: Iterable[bytes], body: Mapping[str, Any]) -> bytes | None:
@@ -31,10 +35,20 @@ class Responses(SingleSample):
         if last.get("type") not in tuple(_ENDINGS) or not isinstance(response, dict):
             return None
         try:
-            return orjson.dumps(_whole(response, body))
-        except TypeError:
-            # Nested too deeply.
+            return None if _cut_off(response) else orjson.dumps(self._whole(response, body))
+        except answers.MALFORMED:
             return None
+
+    def _whole(self, response: Body, body: Mapping[str, Any]) -> Body:
+        """Return the final object; upstream's streams leave the request's tools out."""
+        if response.get("tools") == [] and isinstance(body.get("tools"), list):
+            response["tools"] = body["tools"]
+        created = response.get("created_at")
+        if isinstance(created, float) and created.is_integer():
+            response["created_at"] = int(created)
+        if self.sglang:
+            response["usage"] = _chat_usage(response.get("usage"))
+        return response
 
     def complete(self, answer: bytes) -> bool:
         value = answers.loaded_object(answer)
@@ -43,7 +57,7 @@ class Responses(SingleSample):
             and _ended(value)
             and isinstance(value.get("output"), list)
             and all(isinstance(item, dict) for item in value["output"])
-            and answers.writable(value)
+            and answers.can_be_read(self.replayed(answer, {}, answers.uncut))
         )
 
     def replayed(self, answer: bytes, body: Mapping[str, Any], split: Split) -> Iterator[bytes]:
@@ -73,18 +87,29 @@ def _ended(value: Body) -> bool:
     return value.get("status") == "incomplete" and reason == "max_output_tokens"
 
 
-def _whole(response: Body, body: Mapping[str, Any]) -> Body:
-    """Return the final object; upstream's streams leave the request's tools out."""
-    if response.get("tools") == [] and isinstance(body.get("tools"), list):
-        response["tools"] = body["tools"]
-    created = response.get("created_at")
-    if isinstance(created, float) and created.is_integer():
-        response["created_at"] = int(created)
-    return response
+def _cut_off(response: Body) -> bool:
+    """Tell whether a stream ended in the middle of a call; whole answers then have none."""
+    calls = (item for item in response["output"] if item.get("type") == "function_call")
+    return any(answers.loaded(call["arguments"].encode() or b"{}") is None for call in calls)
+
+
+def _chat_usage(usage: Any) -> Any:
+    """Return usage as upstream's whole answers tell it."""
+    if not isinstance(usage, dict) or "input_tokens" not in usage:
+        return usage
+    cached = (usage.get("input_tokens_details") or {}).get("cached_tokens")
+    reasoning = (usage.get("output_tokens_details") or {}).get("reasoning_tokens")
+    return {
+        "prompt_tokens": usage["input_tokens"],
+        "total_tokens": usage.get("total_tokens", 0),
+        "completion_tokens": usage.get("output_tokens", 0),
+        "prompt_tokens_details": {"cached_tokens": cached} if cached else None,
+        "reasoning_tokens": reasoning or 0,
+    }
 
 
 def _usage(usage: Any) -> Any:
-    """Return usage as streams tell it, in OpenAI's words; upstream's whole answers use others."""
+    """Return usage as streams tell it."""
     if not isinstance(usage, dict) or "input_tokens" in usage or "prompt_tokens" not in usage:
         return usage
     details = usage.get("prompt_tokens_details") or {}

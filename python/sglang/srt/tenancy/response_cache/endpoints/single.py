@@ -20,6 +20,9 @@ class SingleSample:
     def shown(self, event: bytes, body: Mapping[str, Any]) -> bytes | None:
         return event
 
+    def keep(self, kept: list[bytes], event: bytes) -> None:
+        kept.append(event)
+
     def samples(self, body: Mapping[str, Any]) -> int | None:
         return 1
 
