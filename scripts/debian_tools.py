@@ -2,8 +2,8 @@
 
     python scripts/debian_tools.py promtool
 
-prints its path. What needs nothing but its own files is unpacked into .venv/debian, without root;
-what needs libraries of other packages is installed, which only root can do.
+prints its path. What needs nothing but its own files, and few libraries, is unpacked into
+.venv/debian, without root; what needs many is installed, which only root can do.
 """
 
 from __future__ import annotations
@@ -22,21 +22,34 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / ".venv" / "debian"
 _SECONDS = 240.0  # for one command
+_WRAPPED = "wrapped"  # folder of scripts, beside usr
+_WRAPPER = """#!/bin/sh
+files=$(cd "$(dirname "$0")/.." && pwd)
+for folder in "$files"/usr/lib/*-linux-gnu*; do
+    LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+done
+export LD_LIBRARY_PATH
+exec "$files/usr/bin/$(basename "$0")" "$@"
+"""
 
 
 @dataclass(frozen=True)
 class Tool:
     """``packages``: the first one has the program. ``with_libraries``: they are to be installed,
-    with what they depend on."""
+    with what they depend on. ``unpack_libraries``: what they depend on, and is not installed, is
+    unpacked beside them."""
 
     packages: tuple[str, ...]
     with_libraries: bool = False
+    unpack_libraries: bool = False
 
 
 TOOLS = {
     "prometheus": Tool(("prometheus",)),
     "promtool": Tool(("prometheus",)),
     "chromium": Tool(("chromium",), with_libraries=True),
+    # Installed, it would start a server.
+    "redis-server": Tool(("redis-server",), unpack_libraries=True),
 }
 
 
@@ -68,8 +81,9 @@ def find(name: str) -> Path:
 
 
 def _found(name: str) -> Path | None:
-    unpacked = _unpacked(TOOLS[name]) / "usr" / "bin"
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), str(unpacked)))
+    unpacked = _unpacked(TOOLS[name])
+    folders = str(unpacked / _WRAPPED), str(unpacked / "usr" / "bin")
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *folders))
     found = shutil.which(name, path=path)
     return None if found is None else Path(found)
 
@@ -90,12 +104,42 @@ def _alone() -> Iterator[None]:
 def _unpack(tool: Tool) -> None:
     with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         folder = Path(name)
-        _apt("download", *tool.packages, folder=folder)
+        (folder / "files").mkdir()
+        if tool.unpack_libraries:
+            _download_all(tool, folder)
+        else:
+            _apt("download", *tool.packages, folder=folder)
         for archive in folder.glob("*.deb"):
             _run("dpkg-deb", "-x", str(archive), str(folder / "files"))
+        if tool.unpack_libraries:
+            _wrap(folder / "files")
         shutil.rmtree(_unpacked(tool), ignore_errors=True)
         # All of it or nothing: whoever ends this process leaves no half of a program.
         (folder / "files").rename(_unpacked(tool))
+
+
+def _download_all(tool: Tool, folder: Path) -> None:
+    """Download the packages and what they depend on, but for what is installed."""
+    (folder / "partial").mkdir()
+    options = {
+        "Debug::NoLocking": "true",
+        "Dir::Cache::archives": str(folder),
+        # Not to be written without root.
+        "Dir::Cache::pkgcache": "",
+        "Dir::Cache::srcpkgcache": "",
+    }
+    settings = [f"--option={name}={value}" for name, value in options.items()]
+    flags = "--yes", "--no-install-recommends", "--download-only"
+    _apt("install", *flags, *settings, *tool.packages, folder=folder)
+
+
+def _wrap(files: Path) -> None:
+    """Write a script for each program that lets it find the libraries beside it."""
+    (files / _WRAPPED).mkdir()
+    for program in files.glob("usr/bin/*"):
+        wrapper = files / _WRAPPED / program.name
+        wrapper.write_text(_WRAPPER)
+        wrapper.chmod(0o755)
 
 
 def _install(tool: Tool) -> None:

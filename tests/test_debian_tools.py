@@ -26,6 +26,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(debian_tools, "FOLDER", tmp_path / "debian")
     monkeypatch.setitem(debian_tools.TOOLS, "hello-tool", Tool(("hello-package",)))
     monkeypatch.setitem(debian_tools.TOOLS, "big-tool", Tool(("big-package",), with_libraries=True))
+    small = Tool(("hello-package",), unpack_libraries=True)
+    monkeypatch.setitem(debian_tools.TOOLS, "library-tool", small)
     return folder
 
 
@@ -49,11 +51,12 @@ def apt(programs: Path, text: str) -> Path:
     return calls
 
 
-def package(folder: Path, program: str) -> Path:
-    """Make a package that holds one program."""
+def package(folder: Path, program: str, text: str = "echo hello") -> Path:
+    """Make a package that holds one program, and an empty folder of libraries."""
     files = folder / "package"
     (files / "usr" / "bin").mkdir(parents=True)
-    script(files / "usr" / "bin" / program, "echo hello")
+    (files / "usr" / "lib" / "x-linux-gnu").mkdir(parents=True)
+    script(files / "usr" / "bin" / program, text)
     (files / "DEBIAN").mkdir()
     (files / "DEBIAN" / "control").write_text(
         "Package: hello-package\nVersion: 1\nArchitecture: all\n"
@@ -91,6 +94,21 @@ def test_a_package_is_unpacked_once(programs: Path, tmp_path: Path) -> None:
         "hello-package",
         "lock",
     ]
+
+
+def test_libraries_are_unpacked_beside_a_program(programs: Path, tmp_path: Path) -> None:
+    """Without root: into a folder that apt is told."""
+    copy = f"cp {tmp_path}/hello.deb ${{word#*archives=}}"
+    calls = apt(programs, f"for word; do case $word in *archives=*) {copy};; esac; done")
+    package(tmp_path, "library-tool", 'echo "$LD_LIBRARY_PATH and $1"')
+    found = find("library-tool")
+    done = subprocess.run([found, "more"], capture_output=True, text=True, env={"PATH": USUAL_PATH})
+    folder = found.parent.parent / "usr" / "lib"
+    assert done.stdout == f"{folder}/x-linux-gnu and more\n", done
+    assert find("library-tool") == found
+    [call] = calls.read_text().splitlines()
+    assert call.startswith("install --yes --no-install-recommends --download-only ")
+    assert call.endswith(" hello-package")
 
 
 def test_lists_are_read_again_where_that_may_help(
