@@ -11,6 +11,10 @@ from sglang.srt.tenancy.response_cache.entry import Entry, Key
 OVERHEAD = 256
 
 
+class StoreError(ValueError):
+    """A store that no server may start with: which, why, and the way out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a store holds of a key, and since when it may be added to.
