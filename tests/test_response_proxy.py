@@ -209,10 +209,8 @@ def test_another_cache_s_file_is_taken_over(tiny_model: Path, tmp_path: Path) ->
         for number in range(2)
     ]
     path = tmp_path / "cache.jsonl"
-    line = json.dumps(
-        {"endpoint": "/v1/chat/completions", "request": request, "responses": answers}
-    )
-    path.write_text(f"{json.dumps(kept_there)}\nthis is no JSON\n")
+    there = {"endpoint": "/v1/chat/completions", "request": request, "responses": answers}
+    path.write_text(f"{json.dumps(there)}\nthis is no JSON\n")
     with running("http://127.0.0.1:9", "--anonymous", "share", "--import", str(path)) as url:
         kept = chat(url, text, None, temperature=0.7, cache_bucket=2, n=2)
         assert said(kept) == "HIT"

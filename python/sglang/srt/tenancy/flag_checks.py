@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from sglang.srt.arg_groups.overrides import ResolvedView, resolved_view
 from sglang.srt.environ import envs
 from sglang.srt.tenancy.flags import BACKEND, FAIR_POLICIES, TenantOptions, flag
 from sglang.srt.tenancy.media.hosts import MediaHosts
+from sglang.srt.tenancy.user_id import PROCESS_KEY
 
 if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
@@ -26,6 +28,7 @@ _FAIR_FLAGS = {
     "tenant_dlpm_quantum": ["dlpm"],
 }
 
+_LEAST_CACHE = 65_536  # bytes
 _SHORTEST_TRIAL, _LONGEST_TRIAL = 0.05, 600.0  # seconds of CPU for one grammar
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -119,6 +122,8 @@ def _check_numbers(args: ServerArgs) -> None:
         "tenant_max_media_bytes": 0,
         "tenant_max_media_pixels": 0,
         "tenant_media_timeout": 0.1,
+        "tenant_response_cache": 0,
+        "tenant_response_cache_ttl": 1,
     }
     for field, minimum in least.items():
         value = getattr(args, field)
@@ -126,6 +131,7 @@ def _check_numbers(args: ServerArgs) -> None:
             raise ValueError(f"{flag(field)}: {value} is too small; give {minimum} or more")
     _check_trials(args)
     _check_idle_ttl(args)
+    _check_response_cache(args)
     if not 0 <= args.tenant_rdr_threshold <= 1:
         raise ValueError(
             f"--tenant-rdr-threshold: {args.tenant_rdr_threshold} is no ratio; give 0 to 1 "
@@ -144,6 +150,33 @@ def _check_trials(args: ServerArgs) -> None:
         raise ValueError(
             f"--tenant-grammar-seconds: {args.tenant_grammar_seconds} is too short for any "
             f"grammar; give {_SHORTEST_TRIAL:g} or more, or 0 to try none"
+        )
+
+
+def _check_response_cache(args: ServerArgs) -> None:
+    size = "--tenant-response-cache"
+    places = ("tenant_response_cache_file", "tenant_response_cache_redis")
+    for field in (*places, "tenant_response_cache_share", "tenant_response_cache_ttl"):
+        if not args.tenant_response_cache and getattr(args, field) != getattr(TenantOptions, field):
+            raise ValueError(f"{flag(field)} does nothing without {size}; give it a size in bytes")
+    if 0 < args.tenant_response_cache < _LEAST_CACHE:
+        raise ValueError(
+            f"{size}: {args.tenant_response_cache} bytes hold nothing; give {_LEAST_CACHE} or more"
+        )
+    if not 0 < args.tenant_response_cache_share <= 1:
+        raise ValueError(
+            f"--tenant-response-cache-share: {args.tenant_response_cache_share} is no share; give "
+            "more than 0, at most 1"
+        )
+    for field in places:
+        if getattr(args, field) and PROCESS_KEY not in os.environ:
+            raise ValueError(
+                f"{flag(field)}: names its users by {PROCESS_KEY}, which is not set; set it, and "
+                "keep it, or nobody's answers are found again"
+            )
+    if all(getattr(args, field) for field in places):
+        raise ValueError(
+            f"{' and '.join(map(flag, places))}: answers are kept in one place; give one"
         )
 
 

@@ -322,6 +322,36 @@ class TenantOptions(_OfOneProcess):
         NS("serving"),
     ] = 20.0
 
+    tenant_response_cache: A[
+        int,
+        Arg(
+            help="Bytes of answers to keep, and to give again to a user who asks the same at "
+            "temperature 0, or asks for it. 0: none."
+        ),
+        NS("serving"),
+    ] = 0
+    tenant_response_cache_ttl: A[
+        float, Arg(help="Seconds after which a kept answer is dropped."), NS("serving")
+    ] = 86_400.0
+    tenant_response_cache_share: A[
+        float,
+        Arg(
+            help="Share of --tenant-response-cache that one user may take up, who has no "
+            "cache_share of their own."
+        ),
+        NS("serving"),
+    ] = 0.25
+    tenant_response_cache_file: A[
+        str | None,
+        Arg(help="SQLite file that keeps answers over a restart, instead of memory."),
+        NS("serving"),
+    ] = None
+    tenant_response_cache_redis: A[
+        str | None,
+        Arg(help="URL of a Redis server that keeps answers of several servers, instead of memory."),
+        NS("serving"),
+    ] = None
+
 
 FIELDS = [field.name for field in dataclasses.fields(TenantOptions)]
 

@@ -20,7 +20,7 @@ SHARED_ANONYMOUS = "?anonymous"
 # Users of the server's own requests begin like this; clients' may not.
 OWN_PREFIX = "server:"
 
-_PROCESS_KEY = "SGLANG_TENANT_PROCESS_KEY"
+PROCESS_KEY = "SGLANG_TENANT_PROCESS_KEY"
 _KEY_FORM = re.compile(r"[0-9A-Fa-f]{64}")
 _MAKE_A_KEY = "make one with `openssl rand -hex 32`"
 
@@ -71,10 +71,10 @@ def process_key() -> str:
 
     64 hex digits. Raises ValueError where the environment holds something else.
     """
-    key = os.environ.setdefault(_PROCESS_KEY, secrets.token_hex(32))
+    key = os.environ.setdefault(PROCESS_KEY, secrets.token_hex(32))
     if not _KEY_FORM.fullmatch(key):
         raise ValueError(
-            f"{_PROCESS_KEY}: {len(key)} characters that are not 64 hex digits; {_MAKE_A_KEY}, "
+            f"{PROCESS_KEY}: {len(key)} characters that are not 64 hex digits; {_MAKE_A_KEY}, "
             "or leave it unset on a server of one node"
         )
     return key
@@ -87,15 +87,15 @@ def require_process_key(nodes: int) -> None:
     ``nodes``: machines of the server. Raises ValueError where the key is no key, and where each of
     several nodes would make its own: their names of private pages in storage would differ.
     """
-    if nodes > 1 and _PROCESS_KEY not in os.environ:
+    if nodes > 1 and PROCESS_KEY not in os.environ:
         raise ValueError(
-            f"{_PROCESS_KEY}: not set, and --nnodes is {nodes}: each node would make its own, and "
+            f"{PROCESS_KEY}: not set, and --nnodes is {nodes}: each node would make its own, and "
             f"name private pages in storage differently; {_MAKE_A_KEY} and set it on all nodes"
         )
     process_key()
 
 
-def digest(user_id: str) -> str:
-    """Hash a user with a key: 16 hex digits, for logs and names that others may see."""
+def digest(user_id: str, size: int = 8) -> str:
+    """Hash a user with a key, for logs and names that others may see. ``size``: bytes."""
     key = bytes.fromhex(process_key())
-    return hashlib.blake2b(user_id.encode(), key=key, digest_size=8).hexdigest()
+    return hashlib.blake2b(user_id.encode(), key=key, digest_size=size).hexdigest()

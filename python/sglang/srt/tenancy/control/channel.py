@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from sglang.srt.tenancy.control.messages import (
+    NOTICES,
     ControlRequest,
+    Notice,
     Refused,
     TenantControl,
     TenantControlReply,
-    UserErased,
-    UserSet,
     refused,
 )
 
@@ -86,23 +86,16 @@ def _answers(replies: list[TenantControlReply]) -> list[dict[str, Any]]:
     return [reply.answer for reply in replies]
 
 
-def connect(
-    manager: Any, forget: Callable[[str], None], user_set: Callable[[UserSet], None]
-) -> Channel:
+def connect(manager: Any, notify: Callable[[Notice], None]) -> Channel:
     """Make a channel through this process's tokenizer manager, on the requests' own sockets.
 
-    ``forget``: drops what this process holds of a user who was erased. ``user_set``: is told what
-    was set for a user, by whichever HTTP process.
+    ``notify``: is given what the schedulers tell every HTTP process.
     """
     from sglang.utils import TypeBasedDispatcher
 
     manager.auto_create_handle_loop()
     channel = Channel(manager._dispatch_to_scheduler, manager.server_args.dp_size)
     manager._result_dispatcher += TypeBasedDispatcher(
-        [
-            (TenantControlReply, channel.receive),
-            (UserErased, lambda notice: forget(notice.user)),
-            (UserSet, user_set),
-        ]
+        [(TenantControlReply, channel.receive), *((notice, notify) for notice in NOTICES)]
     )
     return channel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -12,10 +12,10 @@ from sglang.srt.tenancy.control.channel import connect
 from sglang.srt.tenancy.control.messages import (
     Configure,
     ControlRequest,
+    Notice,
     Prefix,
     Publish,
     Refused,
-    UserSet,
     refused,
 )
 from sglang.srt.tenancy.control.prefix_tokenizer import PrefixTokenizer
@@ -25,6 +25,8 @@ from sglang.srt.tenancy.user_settings import UserSettings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+T = TypeVar("T", bound=Notice)
+
 _WHY_NOT = {
     "isolated": "nothing is public in --tenant-mode isolated",
     "shared": "everything is public in --tenant-mode shared",
@@ -32,24 +34,24 @@ _WHY_NOT = {
 
 
 class ControlClient:
-    """Tokenizes prefixes and asks the schedulers. ``app`` serves the model of ``manager``.
-
-    ``on_user_erased``: drops what this process holds of a user whom the schedulers erased.
-    ``on_user_set``: takes over what the schedulers were told of a user.
-    """
+    """Tokenizes prefixes and asks the schedulers. ``app`` serves the model of ``manager``."""
 
     def __init__(self, app: FastAPI, manager: Any):
         self.mode: str = manager.server_args.tenant_mode
         self.model: str = manager.served_model_name
         self.plain_ids: bool = manager.server_args.tenant_metrics_plain_ids
+        self.manager = manager
         self._tokenizer = PrefixTokenizer(app, manager)
-        self.on_user_erased: Callable[[str], None] = lambda user: None
-        self.on_user_set: Callable[[UserSet], None] = lambda notice: None
-        self._channel = connect(
-            manager,
-            lambda user: self.on_user_erased(user),
-            lambda notice: self.on_user_set(notice),
-        )
+        self._listeners: dict[type[Any], Callable[[Any], None]] = {}
+        self._channel = connect(manager, self._notify)
+
+    def on(self, notice: type[T], take: Callable[[T], None]) -> None:
+        """Have this kind of notice, which the schedulers send to every HTTP process, taken."""
+        self._listeners[notice] = take
+
+    def _notify(self, notice: Notice) -> None:
+        if type(notice) in self._listeners:
+            self._listeners[type(notice)](notice)
 
     async def ask(self, request: ControlRequest) -> list[dict[str, Any]]:
         """Ask the schedulers; each replica's answer. Raises Refused."""

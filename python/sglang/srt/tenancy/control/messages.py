@@ -10,7 +10,7 @@ Every process that decodes messages has to know these types: this is imported ea
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -136,6 +136,12 @@ class Erase(msgspec.Struct, frozen=True, tag=True, array_like=True):
     user: str
 
 
+class ClearResponses(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Have every HTTP process drop the answers that it keeps of a user; None: of all."""
+
+    user: str | None = None
+
+
 class Tick(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The time, in seconds since any fixed moment: what the schedulers know of it.
 
@@ -161,6 +167,7 @@ ControlRequest = (
     | Live
     | ScanResult
     | Erase
+    | ClearResponses
     | Tick
 )
 
@@ -213,4 +220,14 @@ class UserSet(BaseReq, kw_only=True):  # type: ignore[call-arg]
     settings: UserSettings | None = None
 
 
-hook_custom_types(TenantControl, TenantControlReply, UserErased, UserSet)
+class ResponsesCleared(BaseReq, kw_only=True):  # type: ignore[call-arg]
+    """To every HTTP process: drop the answers that it keeps of a user; None: of all."""
+
+    user: str | None = None
+
+
+# What the schedulers tell every HTTP process.
+Notice = UserErased | UserSet | ResponsesCleared
+NOTICES = get_args(Notice)
+
+hook_custom_types(TenantControl, TenantControlReply, *NOTICES)

@@ -15,6 +15,7 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.tenancy.cache.core import report
 from sglang.srt.tenancy.config import TenantConfig
 from sglang.srt.tenancy.control.messages import (
+    ClearResponses,
     Configure,
     Erase,
     LearnHashes,
@@ -24,6 +25,7 @@ from sglang.srt.tenancy.control.messages import (
     Live,
     Publish,
     Refused,
+    ResponsesCleared,
     ScanResult,
     SetUser,
     Stats,
@@ -92,6 +94,7 @@ class Control:
             Live: self._live,
             ScanResult: self._scan_result,
             Erase: self._erase,
+            ClearResponses: self._clear_responses,
             Tick: self._tick,
         }
 
@@ -209,6 +212,13 @@ class Control:
             "sessions": sessions,
             "not_reached": list(erased.not_reached),
         }
+
+    def _clear_responses(self, request: ClearResponses) -> Answer:
+        if self._rank == 0:
+            for address in self._http_processes:
+                notice = ResponsesCleared(user=request.user, http_worker_ipc=address)
+                self._scheduler.send(notice)
+        return {}
 
 
 def install() -> None:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from sglang.srt.tenancy.control.client import control_client_of
 from sglang.srt.tenancy.control.messages import (
+    ClearResponses,
     Erase,
     ListPrefixes,
     Refused,
@@ -23,11 +24,12 @@ from sglang.srt.tenancy.control.messages import (
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.grammar import service as grammar_trials
-from sglang.srt.tenancy.http import intake, public_hashes
+from sglang.srt.tenancy.http import intake, public_hashes, response_caching
 from sglang.srt.tenancy.http.live import live, sampler_of
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.page import PATH as PAGE
 from sglang.srt.tenancy.http.page import page
+from sglang.srt.tenancy.http.response_caching import ResponseCaching
 from sglang.srt.tenancy.http.selftest import SelfTestError, prove
 from sglang.srt.tenancy.http.user_endpoints import UserAdministration
 from sglang.srt.tenancy.http.warming import warm
@@ -60,6 +62,8 @@ def add_routes(app: FastAPI) -> None:
         ("GET", "/tenant/detector", detector),
         ("GET", "/tenant/metrics", metrics),
         ("GET", "/tenant/grammars", grammars),
+        ("GET", "/tenant/response_cache", kept_responses),
+        ("DELETE", "/tenant/response_cache", clear_responses),
         ("GET", "/tenant/public_prefixes", list_prefixes),
         ("POST", "/tenant/public_prefixes", publish),
         ("DELETE", "/tenant/public_prefixes", withdraw),
@@ -145,6 +149,34 @@ async def grammars(request: Request) -> dict[str, Any]:
     return {"grammars": grammar_trials.stats()}
 
 
+async def kept_responses(request: Request) -> dict[str, Any]:
+    """Show what the response cache of the HTTP process that answers did, and what its store holds;
+    of one ``user``, where one is named."""
+    return await _responses().report(_user_named(request))
+
+
+async def clear_responses(request: Request) -> dict[str, Any]:
+    """Drop all kept responses, or those of one ``user``, in every HTTP process."""
+    caching, user = _responses(), _user_named(request)
+    dropped = await caching.cache.clear(user)
+    await control_client_of(request.app).ask(ClearResponses(user))
+    return {"dropped": dropped}
+
+
+def _responses() -> ResponseCaching:
+    caching = response_caching.of_server()
+    if caching is None:
+        raise refused(
+            404, "tenant_response_cache", "off; start the server with --tenant-response-cache BYTES"
+        )
+    return caching
+
+
+def _user_named(request: Request) -> str | None:
+    user = request.query_params.get("user")
+    return None if user is None else check_user_id(user, "user")
+
+
 async def list_prefixes(request: Request) -> dict[str, Any]:
     """List the registered public prefixes, without their content."""
     client = control_client_of(request.app)
@@ -194,6 +226,9 @@ async def erase(request: Request) -> dict[str, Any]:
             409, "tenant_mode", "in --tenant-mode shared nothing belongs to a user; /flush_cache"
         )
     replicas = await client.ask(Erase(user))
+    caching = response_caching.of_server()
+    if caching is not None:
+        await caching.cache.clear(user)
     tiers = ("device", "host", "storage")
     left = {where: None for replica in replicas for where in replica["not_reached"]}
     return {

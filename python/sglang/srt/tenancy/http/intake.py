@@ -32,6 +32,7 @@ from sglang.srt.tenancy.media.network import NameLookup
 from sglang.srt.tenancy.media.references import FIELDS, RequestMedia
 from sglang.srt.tenancy.media.remote import RemoteMedia
 from sglang.srt.tenancy.media.slots import MOST_IN_ALL
+from sglang.srt.tenancy.response_cache.computation import spoil
 from sglang.srt.tenancy.user_id import account_name
 from sglang.srt.tenancy.validation.bounds import Bounds
 from sglang.srt.tenancy.validation.fields import EngineRequest, check_prompt, check_request
@@ -257,6 +258,8 @@ async def _generate(
             if not answered and response is not None and (fault := _fault_of(output)):
                 response.refuse(fault)
             answered = True
+            if _was_aborted(output):
+                spoil()
             if call is not None:
                 if not getattr(obj, "stream", False):
                     call.end()  # who takes one answer does not come for the end
@@ -289,6 +292,13 @@ async def _generate(
     finally:
         if call is not None:
             call.end()
+
+
+def _was_aborted(output: Any) -> bool:
+    """Tell whether an answer, or one of several, was cut off. Some endpoints do not say so."""
+    each = output if isinstance(output, list) else [output]
+    told = [one.get("meta_info", {}) for one in each if isinstance(one, dict)]
+    return any((meta.get("finish_reason") or {}).get("type") == "abort" for meta in told)
 
 
 async def _take(obj: EngineRequest, request: Any) -> EngineCall | None:

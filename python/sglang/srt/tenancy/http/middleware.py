@@ -28,9 +28,12 @@ from sglang.srt.tenancy.http.request_context import current_identity, set_identi
 from sglang.srt.tenancy.http.route_access import Decision, RouteAccess
 from sglang.srt.tenancy.http.routes import Access
 from sglang.srt.tenancy.user_id import IdentityError
+from sglang.srt.tenancy.validation import responses
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from sglang.srt.tenancy.http.response_caching import ResponseCaching
 
 # What is served, not to whom: a router asks before it has a user to speak for.
 _MODEL_PATHS = ("/v1/models", "/model_info", "/get_model_info")
@@ -46,6 +49,7 @@ class TenantMiddleware:
     body_bounds = BodyBounds()
     health_checks = HealthChecks()
     open_requests = OpenRequests(most=1000)
+    response_caching: ResponseCaching | None = None
 
     def __init__(self, app: ASGIApp, routes: RouteAccess):
         self.app = app
@@ -64,13 +68,27 @@ class TenantMiddleware:
         with contextlib.ExitStack() as stack:
             try:
                 body, receive = await self._admit(decision, scope, receive, self.resolver, stack)
-                self._refuse_early(body)
+                self._refuse_early(decision.path, body)
             except RequestError as error:
                 await refuse(error, scope, receive, send, unread=True)
             except ClientGone:
                 pass
             else:
-                await self._serve(scope, receive, send)
+                await self._serve_cached(decision, body, scope, receive, send)
+
+    async def _serve_cached(
+        self,
+        decision: Decision,
+        body: dict[str, Any],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        if self.response_caching is None:
+            await self._serve(scope, receive, send)
+        else:
+            caching = self.response_caching
+            await caching.serve(decision.path, body, self._serve, scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" or current_identity() is None:
@@ -84,8 +102,10 @@ class TenantMiddleware:
         else:
             await response.end()
 
-    def _refuse_early(self, body: dict[str, Any]) -> None:
-        """Refuse what is answered in the background, and could be refused only after its 200."""
+    def _refuse_early(self, path: str | None, body: dict[str, Any]) -> None:
+        """Refuse what could be refused only after its 200: in the background, or in a stream."""
+        if path == responses.PATH:
+            responses.check_streamed(body)
         identity = current_identity()
         if self.limiter is None or identity is None or identity.is_the_server_itself:
             return

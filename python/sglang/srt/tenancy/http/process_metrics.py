@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from sglang.srt.tenancy.control.messages import Limited
 from sglang.srt.tenancy.detect import service as detector
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sglang.srt.tenancy.control.client import ControlClient
     from sglang.srt.tenancy.flags import TenantOptions
     from sglang.srt.tenancy.http.rate_limiter import RateLimiter
+    from sglang.srt.tenancy.http.response_caching import ResponseCaching
 
 _PERIOD = 1.0  # seconds
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -35,6 +37,16 @@ _SCANNING = Metric("detector_up", "1: the detector's process runs.", mode="livem
 _QUEUED = Metric("detector_queue", "Prompts that wait to be scanned.", mode="livesum")
 _VERDICTS = Metric("detector_verdicts_total", "Prompts scanned, by result.", ("verdict",))
 _EVENTS = Metric("detector_events_total", "What else happened to prompts.", ("event",))
+_CACHED = Metric(
+    "response_cache_requests_total", "Requests that the response cache saw.", ("result",)
+)
+_SAVED = Metric(
+    "response_cache_saved_seconds_total", "Seconds of computing that its hits did not need again."
+)
+_KEPT = Metric("response_cache_entries", "Answers that are kept.")
+_KEPT_BYTES = Metric("response_cache_bytes", "Bytes of answers that are kept.")
+_DROPPED = Metric("response_cache_dropped_total", "Answers dropped, by reason.", ("reason",))
+_STORE_FAILURES = Metric("response_cache_failures_total", "Failures of the store.")
 _LATENCY = Metric("detector_latency_seconds", "From a prompt's arrival to its scan result.")
 
 # Shown from the start: what begins with its first event hides that event from rates.
@@ -50,8 +62,15 @@ _task: asyncio.Task[None] | None = None  # the event loop would not keep it
 class ProcessMetrics:
     """One HTTP process's. ``writer``: None without --enable-metrics."""
 
-    def __init__(self, limiter: RateLimiter, client: ControlClient, writer: MetricWriter | None):
+    def __init__(
+        self,
+        limiter: RateLimiter,
+        client: ControlClient,
+        writer: MetricWriter | None,
+        caching: ResponseCaching | None,
+    ):
         self._limiter = limiter
+        self._caching = caching
         self._client = client
         self._writer = writer
 
@@ -63,25 +82,32 @@ class ProcessMetrics:
 
     async def run(self) -> None:
         while True:
-            self.sample()
+            await self.sample()
             await asyncio.sleep(_PERIOD)
 
-    def sample(self) -> None:
+    async def sample(self) -> None:
         """Write the metrics, and tell the schedulers whom limits refused."""
         limited = self._limiter.take_limited()
         if limited:
             self._client.tell(Limited(limited))
         if self._writer is not None:
             self._writer.write(samples(self._limiter, detector.stats()))
+            if self._caching is not None:
+                self._writer.write(await _responses(self._caching))
 
 
-def start(limiter: RateLimiter, client: ControlClient, options: TenantOptions) -> ProcessMetrics:
+def start(
+    limiter: RateLimiter,
+    client: ControlClient,
+    options: TenantOptions,
+    caching: ResponseCaching | None = None,
+) -> ProcessMetrics:
     """Sample this process from now on."""
     global _task
     writer = None
     if getattr(options, "enable_metrics", False):
         writer = MetricWriter({"model_name": getattr(options, "served_model_name", "")})
-    metrics = ProcessMetrics(limiter, client, writer)
+    metrics = ProcessMetrics(limiter, client, writer, caching)
     _task = asyncio.get_running_loop().create_task(metrics.run())
     return metrics
 
@@ -109,3 +135,19 @@ def _detector(scans: dict[str, Any]) -> Iterator[Sample]:
         yield _VERDICTS, (verdict,), counts[verdict]
     for event in _EVENT_COUNTS:
         yield _EVENTS, (event,), counts[event]
+
+
+async def _responses(caching: ResponseCaching) -> list[Sample]:
+    """Return what the response cache of this process counts, and what its store holds."""
+    cache, held = caching.cache, await caching.cache.store.stats()
+    # Of memory each process has its own.
+    mode: Literal["livesum", "mostrecent"] = "livesum" if caching.kind == "memory" else "mostrecent"
+    return [
+        *((_CACHED, (result,), number) for result, number in cache.counts.items()),
+        (_SAVED, (), cache.seconds_saved),
+        (replace(_KEPT, mode=mode), (), held.entries),
+        (replace(_KEPT_BYTES, mode=mode), (), held.size),
+        (_DROPPED, ("evicted",), held.evicted),
+        (_DROPPED, ("expired",), held.expired),
+        (_STORE_FAILURES, (), held.failures),
+    ]

@@ -183,6 +183,7 @@ ROWS = (
     Row("GET", "/tenant/tree", _ADMIN, "shape of the tree, owners by hashed name"),
     Row("GET", "/tenant/detector", _ADMIN, "counts of what the detector found"),
     Row("GET", "/tenant/grammars", _ADMIN, "counts of what became of users' grammars"),
+    Row("GET DELETE", "/tenant/response_cache", _ADMIN, "answers kept for users"),
     Row("GET", "/tenant/metrics", _ADMIN, "what single users took and hold, by hashed name"),
     Row("GET POST DELETE", "/tenant/public_prefixes", _ADMIN, "what all users share"),
     Row("GET POST", "/tenant/public_hashes", _ADMIN, "what became public, as keyed hashes"),

@@ -56,6 +56,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     # Imported here: with the feature off, the server has no endpoint more than upstream.
     from sglang.srt.entrypoints.http_server import get_global_state
     from sglang.srt.tenancy.control.client import control_client_of
+    from sglang.srt.tenancy.control.messages import UserErased
     from sglang.srt.tenancy.detect import service as detector
     from sglang.srt.tenancy.grammar import service as grammar_trials
     from sglang.srt.tenancy.grammar.log import hide_grammars
@@ -65,6 +66,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
         page,
         process_metrics,
         request_paths,
+        response_caching,
         ticker,
         uvicorn_faults,
     )
@@ -94,7 +96,9 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
         routes.let_users_call(options.tenant_user_routes or ())
         routes.check()
     client = control_client_of(app)
-    client.on_user_erased = partial(forget, app)
+    client.on(UserErased, lambda notice: forget(app, notice.user))
+    caching = response_caching.start(app, options, resolver, client)
+    TenantMiddleware.response_caching = caching
     state = StateFile(options.tenant_state) if options.tenant_state else None
     app.state.tenant_users = UserAdministration(resolver, client, state)
     if options.tenant_config:
@@ -110,7 +114,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
         resolver.config = await client.configure(config)
     warn_of_hidden(resolver.config)
     ticker.start(client, options)
-    metrics = process_metrics.start(limiter, client, options)
+    metrics = process_metrics.start(limiter, client, options, caching)
     await prove_at_startup(app, options)
     with server_stops_on_failure(app, "Public prefixes not computed"):
         await warm_file(app, resolver.config)

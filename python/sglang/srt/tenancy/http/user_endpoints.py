@@ -29,7 +29,7 @@ class UserAdministration:
         self._client = client
         self._state = state
         self._one_at_a_time = asyncio.Lock()
-        client.on_user_set = self.user_set
+        client.on(UserSet, self.user_set)
 
     @property
     def config(self) -> TenantConfig:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sglang.srt.tenancy.detect import service as detector
 from sglang.srt.tenancy.grammar import service as grammar_trials
+from sglang.srt.tenancy.http import response_caching
 from sglang.srt.tenancy.http.log import logger
 from sglang.srt.tenancy.http.request_context import forget_requests
 from sglang.srt.tenancy.user_id import digest
@@ -21,6 +22,7 @@ def forget(app: FastAPI, user: str) -> None:
     nobody could fetch them any more.
     """
     forget_requests(user)
+    response_caching.clear_soon(user)
     prompts = detector.forget(user)
     grammar_trials.forget(user)
     responses = 0
