@@ -22,6 +22,9 @@ VTC = [*ON, "--schedule-policy", "vtc"]
 KEYS = '[users.alice]\nkeys = ["sk-alice"]\n'
 GATEWAY = '[gateway]\nkeys = ["sk-gateway"]\n'
 
+KEPT = [*ON, "--tenant-response-cache", "100000"]
+IN_FILE = ["--tenant-response-cache-file", "kept.sqlite"]
+IN_REDIS = ["--tenant-response-cache-redis", "redis://127.0.0.1/0"]
 FLAGS = {
     "--tenant-public-users: 1": [*ON, "--tenant-public-users", "1"],
     "--tenant-epoch-requests: 0": [*ON, "--tenant-epoch-requests", "0"],
@@ -42,6 +45,13 @@ FLAGS = {
     "--tenant-remote-media listed needs": [*ON, "--tenant-remote-media", "listed"],
     "--tenant-remote-media": ["--tenant-remote-media", "off"],
     "--tenant-rdr-threshold: 2.0": [*ON, "--tenant-rdr-threshold", "2"],
+    "--tenant-response-cache: -1": [*ON, "--tenant-response-cache", "-1"],
+    "--tenant-response-cache: 1 bytes": [*ON, "--tenant-response-cache", "1"],
+    "--tenant-response-cache-ttl: 0": [*KEPT, "--tenant-response-cache-ttl", "0"],
+    "--tenant-response-cache-ttl does": [*ON, "--tenant-response-cache-ttl", "5"],
+    "--tenant-response-cache-share: 2": [*KEPT, "--tenant-response-cache-share", "2"],
+    "--tenant-response-cache-file does": [*ON, "--tenant-response-cache-file", "a"],
+    "--tenant-response-cache-file and": [*KEPT, *IN_FILE, *IN_REDIS],
     "--tenant-idle-ttl: -1": [*ON, "--tenant-idle-ttl", "-1"],
     "--tenant-idle-ttl: nan": [*ON, "--tenant-idle-ttl", "nan"],
     "--tenant-idle-ttl does": [*ON, "--tenant-mode", "shared", "--tenant-idle-ttl", "60"],
@@ -89,6 +99,7 @@ def own_environment() -> Iterator[None]:
 
 @pytest.mark.parametrize("named", FLAGS)
 def test_flags_are_refused_by_name(tiny_model: Path, named: str) -> None:
+    os.environ[PROCESS_KEY] = "0f" * 32
     with pytest.raises(ValueError, match=r"tenant|schedule") as refused:
         prepare_server_args(["--model-path", str(tiny_model), *FLAGS[named]])
     assert named in str(refused.value)
@@ -107,6 +118,18 @@ def test_a_process_key_that_is_no_key_is_refused(
         prepare_server_args(["--model-path", str(tiny_model), *ON])
     assert not key or key not in str(told.value)
     assert prepare_server_args(["--model-path", str(tiny_model)])  # nobody needs it there
+
+
+@pytest.mark.parametrize("flags", [IN_FILE, IN_REDIS], ids=["file", "redis"])
+def test_answers_that_outlive_a_server_need_a_process_key(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    arguments = ["--model-path", str(tiny_model), *KEPT, *flags]
+    monkeypatch.delenv(PROCESS_KEY, raising=False)
+    with pytest.raises(ValueError, match=rf"{flags[0]}: .*{PROCESS_KEY}, which is not set"):
+        prepare_server_args(arguments)
+    monkeypatch.setenv(PROCESS_KEY, "0f" * 32)
+    assert prepare_server_args(arguments)
 
 
 def test_several_nodes_need_one_process_key(

@@ -97,7 +97,8 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
         routes.check()
     client = control_client_of(app)
     client.on(UserErased, lambda notice: forget(app, notice.user))
-    caching = response_caching.start(app, options, resolver, client)
+    with server_stops_on_failure(app, "No response cache"):
+        caching = response_caching.start(app, options, resolver, client)
     TenantMiddleware.response_caching = caching
     state = StateFile(options.tenant_state) if options.tenant_state else None
     app.state.tenant_users = UserAdministration(resolver, client, state)
