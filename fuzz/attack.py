@@ -60,7 +60,9 @@ class Target:
         self._log = log.open("rb")
         self.pids = {process.pid for process in server.processes()}
         self.answers: Counter[tuple[str, str]] = Counter()
-        self._alice = httpx.Client(base_url=server.url, timeout=_PATIENCE, headers=_key(ALICE))
+        # The engine is to answer her, each time.
+        computed = _key(ALICE) | {"Cache-Control": "no-store"}
+        self._alice = httpx.Client(base_url=server.url, timeout=_PATIENCE, headers=computed)
         self._admin = httpx.Client(base_url=server.url, timeout=_PATIENCE, headers=_key(ADMIN))
         self._ask()
         self._expected = self._ask()
@@ -229,7 +231,7 @@ def target(folder: Path) -> Iterator[Target]:
     flags = ["--model-path", str(model), "--served-model-name", "demo", "--max-total-tokens"]
     flags += ["65536", "--enable-tenant-cache", "--enable-hierarchical-cache", "--enable-metrics"]
     flags += ["--tenant-config", str(config), "--admin-api-key", ADMIN, "--enable-cache-report"]
-    flags += ["--context-length", str(CONTEXT)]
+    flags += ["--context-length", str(CONTEXT), "--tenant-response-cache", str(1 << 20)]
     flags += ["--tool-call-parser", "qwen25", "--reasoning-parser", "qwen3"]
     # With it the scheduler ends where slots of the cache are lost, not only when it is idle.
     env = {"OMP_NUM_THREADS": "1", "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1"}

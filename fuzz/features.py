@@ -55,8 +55,10 @@ _ENGINE: dict[str, tuple[Any, ...]] = {
     "require_reasoning": (True,),
     "extra_key": ("k",),
     "session_id": ("s",),
+    "cache_bucket": (1, 2, 64, 0),
 }
 _OPENAI: dict[str, tuple[Any, ...]] = {
+    "cache_bucket": (1, 2, 64, 0),
     "seed": (0, 7),
     "min_tokens": (0, 1, 2),
     "n": (1, 2, 3),

@@ -45,7 +45,8 @@ def _as(encoding: str) -> Change:
 
 
 def _zipped(text: str, random: random.Random) -> str:
-    return gzip.compress(text.encode() * random.choice((1, 1, 10_000))).decode("latin-1")
+    packed = gzip.compress(text.encode() * random.choice((1, 1, 10_000)), mtime=0)
+    return packed.decode("latin-1")
 
 
 # Ways to spoil the text of a JSON body; what comes out is bytes, as latin-1.
@@ -82,6 +83,7 @@ _TYPES = (
     ),
 )
 _HEADERS: tuple[tuple[str, str], ...] = (
+    *(("Cache-Control", said) for said in ("max-age=60", "no-cache", "no-store", "max-age=-1,x")),
     ("Content-Encoding", "gzip"),
     ("x-body-compressed", "zstd"),
     ("Transfer-Encoding", "gzip, chunked"),
