@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.documents import Runner
 from support.operator import Operator
 from support.patience import until
 from support.prompts import fresh_prompt
@@ -365,3 +366,12 @@ def test_a_clear_reaches_each_http_process(shared: tuple[str, Server]) -> None:
     operator.json("DELETE", "/tenant/users/anne/cache")
     time.sleep(1)
     assert "MISS" in looks()
+
+
+def test_the_guide_s_example_runs(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("URL", server.url)
+    monkeypatch.setenv("KEY", ANNE)
+    guide = Path(__file__).parent.parent / "docs" / "response-cache.md"
+    assert Runner(tmp_path, {}, {}).run(guide)["python"] == 1
