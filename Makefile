@@ -20,8 +20,8 @@ SOURCES := $(wildcard *.toml *.json *.py constraints/*.txt) $(shell find build_h
 
 .DEFAULT_GOAL := help
 .PHONY: help serve demo install test test-fast fuzz soak soak-users bench-tree bench-detector \
-	bench-side-channel bench-sharing bench-monitor bench-round bench-eviction bench-fairness lint \
-	update-locks clean
+	bench-side-channel bench-sharing bench-monitor bench-round bench-eviction bench-fairness \
+	bench-engines bench-levers lint update-locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,12 @@ bench-eviction: $(BENCHABLE) ## Measure whom eviction policies serve (4 minutes;
 
 bench-fairness: $(BENCHABLE) ## Measure who is served when users compete (13 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/fairness.py $(ARGS)
+
+bench-engines: $(BENCHABLE) ## Compare with upstream and with Hugging Face's generate (9 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/engines.py $(ARGS)
+
+bench-levers: $(BENCHABLE) ## Measure what single settings do to the time of answers (10 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/levers.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .

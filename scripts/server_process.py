@@ -121,6 +121,10 @@ class ServerProcess:
         """Return all living processes of the server."""
         return [process for process in psutil.process_iter() if self._owns(process)]
 
+    def processor_seconds(self) -> float:
+        """Return what all living processes have computed so far."""
+        return sum(map(_processor_seconds, self.processes()))
+
     def _owns(self, process: psutil.Process) -> bool:
         try:
             return (
@@ -162,7 +166,11 @@ class ServerFailed(RuntimeError):
 
 @contextlib.contextmanager
 def running(
-    flags: Sequence[str], env: Mapping[str, str] | None = None, *, seconds: float = 240.0
+    flags: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    *,
+    seconds: float = 240.0,
+    kind: type[ServerProcess] = ServerProcess,
 ) -> Iterator[tuple[ServerProcess, Path]]:
     """A server that answers, and its log, inside the with statement.
 
@@ -172,9 +180,7 @@ def running(
     with tempfile.TemporaryDirectory(prefix="server-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
-            process = ServerProcess(
-                flags, output=output.fileno(), env={"TMPDIR": folder, **(env or {})}
-            )
+            process = kind(flags, output=output.fileno(), env={"TMPDIR": folder, **(env or {})})
         try:
             try:
                 process.wait_until_ready(seconds)
@@ -215,6 +221,13 @@ def _cleans_up(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return any("multiprocessing.resource_tracker" in text for text in process.cmdline())
     return False
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def _kill(process: psutil.Process) -> None:

@@ -24,6 +24,7 @@ class Answer:
     """Times in seconds. ``done_at`` is a moment of time.perf_counter.
 
     ``cached``: tokens of the prompt found in the cache, ``from_host`` of them in host memory.
+    ``output``: the tokens of the answer.
     """
 
     ttft: float
@@ -33,6 +34,7 @@ class Answer:
     cached: int
     from_host: int
     output_tokens: int
+    output: tuple[int, ...] = ()
 
     @property
     def first_at(self) -> float:
@@ -78,7 +80,7 @@ class Client(Connection):
         chunk: dict[str, Any] = json.loads(last[6:]) if last else {"error": "no chunk"}
         if first is None or "meta_info" not in chunk:
             raise Refused(200, str(chunk.get("error", chunk)))
-        return _answer(chunk["meta_info"], first - started, done - started, done)
+        return _answer(chunk, first - started, done - started, done)
 
     async def cached(
         self, prompts: Sequence[Prompt], users: Sequence[str | None], **fields: Any
@@ -159,7 +161,8 @@ def _sampling(output: int) -> dict[str, Any]:
     return {"temperature": 0, "max_new_tokens": output, "ignore_eos": True}
 
 
-def _answer(meta: Mapping[str, Any], ttft: float, total: float, done: float) -> Answer:
+def _answer(chunk: Mapping[str, Any], ttft: float, total: float, done: float) -> Answer:
+    meta = chunk["meta_info"]
     details = meta.get("cached_tokens_details") or {}
     return Answer(
         ttft=ttft,
@@ -169,4 +172,5 @@ def _answer(meta: Mapping[str, Any], ttft: float, total: float, done: float) -> 
         cached=int(meta["cached_tokens"] or 0),
         from_host=int(details.get("host") or 0),
         output_tokens=int(meta["completion_tokens"]),
+        output=tuple(chunk.get("output_ids") or ()),
     )

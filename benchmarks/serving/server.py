@@ -73,31 +73,62 @@ class Model:
     """A demo model of random weights; ``size`` as in scripts/demo_model.py.
 
     Its embedding is enlarged to ``VOCABULARY`` tokens, beyond those of its tokenizer: prompts
-    are sent as numbers.
+    are sent as numbers. ``stored``: the weights of its files, and no more tokens than they have.
     """
 
     directory: Path
     size: str = "bench"
+    stored: bool = False
 
-    def flags(self) -> list[str]:
+    def make(self) -> None:
+        """Make its files where they are not there yet."""
         with _MAKING:
             demo_model.make_model(self.directory, self.size)
+
+    def flags(self) -> list[str]:
+        self.make()
+        if self.stored:
+            return ["--model-path", str(self.directory), "--dtype", "float32"]
         override = json.dumps({"vocab_size": VOCABULARY})
         flags = ["--model-path", str(self.directory), "--load-format", "dummy"]
         return [*flags, "--json-model-override-args", override, "--random-seed", "0"]
+
+
+class OtherPackage(server_process.ServerProcess):
+    """A server of an `sglang` that is not the installed one: a new interpreter, also in tests."""
+
+    start = staticmethod(server_process.start_interpreter)
 
 
 @contextmanager
 def running(
     model: Model, mode: Mode, settings: Sequence[str] = (), *, threads: int | None = 1
 ) -> Iterator[str]:
-    """The URL of a server that runs inside the with statement.
+    """The URL of a server that runs inside the with statement; as ``started``."""
+    with started(model, mode, settings, threads=threads) as process:
+        yield process.url
+
+
+@contextmanager
+def started(
+    model: Model,
+    mode: Mode,
+    settings: Sequence[str] = (),
+    *,
+    threads: int | None = 1,
+    package: Path | None = None,
+) -> Iterator[server_process.ServerProcess]:
+    """A server that runs inside the with statement.
 
     ``threads``: of the model. With one, the other cores are left to the front end and the
     client, and what is measured depends less on what else the machine does. None: as the
-    server chooses. Raises ServerFailed.
+    server chooses. ``package``: the folder of another `sglang` than the installed one. Raises
+    ServerFailed.
     """
     env = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    kind = server_process.ServerProcess
+    if package is not None:
+        env["PYTHONPATH"], kind = str(package), OtherPackage
     flags = [*model.flags(), "--enable-cache-report", *settings, *mode.flags]
-    with server_process.running(flags, env, seconds=START_SECONDS) as (process, _):
-        yield process.url
+    with server_process.running(flags, env, seconds=START_SECONDS, kind=kind) as (process, _):
+        yield process
