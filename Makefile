@@ -99,7 +99,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install $(CONSTRAINTS) '.[$(DEVICE)]'
+	$(BIN)/python -m pip install $(CONSTRAINTS) '.[$(DEVICE),client]'
 	touch $@
 
 # The fork is installed by now; pip takes the extra's list from what it finds.

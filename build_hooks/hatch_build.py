@@ -28,6 +28,8 @@ from patchqueue.repository import PACKAGE, VERSION_FILE, Repository, stack
 
 LICENSE = "LICENSE"
 FINDER = "_sglang_editable"
+# Beside the package: it must not be imported by the command that this starts.
+LAUNCHER = "sglang_tenant.py"
 
 
 def open_upstream(root: Path) -> wheel.WheelFiles:
@@ -52,7 +54,7 @@ class MetadataHook(MetadataHookInterface):
         mine = without_cuda(base, settings["cuda-only"], settings["loosened"])
         metadata["dependencies"] = [*mine, *settings["added"]]
         metadata["optional-dependencies"] = {**extras, "cuda": base, **settings["extras"]}
-        metadata["scripts"] = entry_points.pop("console_scripts")
+        metadata["scripts"] = entry_points.pop("console_scripts") | settings["scripts"]
         metadata["entry-points"] = {**entry_points, **settings["entry-points"]}
 
 
@@ -109,7 +111,10 @@ class BuildHook(BuildHookInterface[Any]):
         repository = Repository(root)
         upstream = open_upstream(root)
         stage_patched(repository, upstream, stage)
-        include = {str(stage / PACKAGE): PACKAGE}
+        include = {
+            str(stage / PACKAGE): PACKAGE,
+            str(repository.own_dir / LAUNCHER): LAUNCHER,
+        }
         if version == "editable":
             include.update(stage_finder(repository, stage))
             build_data["force_include_editable"] = include

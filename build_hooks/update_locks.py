@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "constraints"
 DEVICES = ("cpu", "cuda")
 # What `make` installs besides, into the same environment.
-TOOLS = ("test", "bench")
+TOOLS = ("client", "test", "bench")
 OLDEST_PYTHON = "3.10"
 FLAGS = (
     "--universal",

@@ -27,6 +27,7 @@ from patchqueue.wheel import WheelFiles
 pytestmark = pytest.mark.build
 
 PROBE = "sglang/srt/packaging_probe.py"
+LAUNCHER = "sglang_tenant.py"  # beside the package
 VERSION = Repository(ROOT).version
 BUILD_REQUIREMENTS = ("hatchling", "editables", "pip")
 
@@ -59,6 +60,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, file in Repository(ROOT).own_files().items():
         (root / "python" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, root / "python" / path)
+    shutil.copy(ROOT / "python" / LAUNCHER, root / "python")
     (root / "python" / PROBE).parent.mkdir(parents=True, exist_ok=True)
     (root / "python" / PROBE).write_text("WORD = 'first'\n")
     wheel = fetch_wheel()
@@ -106,6 +108,11 @@ class Environment:
         with self.dependencies():
             return run(self.python, "-c", code, cwd=self.site.parent)
 
+    def client(self) -> str:
+        """What the client's command says, which imports nothing of the engine."""
+        with self.dependencies():
+            return run(self.python.with_name("sglang-tenant"), "--help")
+
     def names(self) -> set[str]:
         return {path.relative_to(self.site).as_posix() for path in self.site.rglob("*")}
 
@@ -140,7 +147,7 @@ def test_wheel_is_upstream_plus_patches_plus_own_files(built: Path, fork: Path) 
         content = {name: archive.read(name) for name in archive.namelist()}
     package = {name for name in content if not name.startswith(f"sglang-{VERSION}.dist-info/")}
     theirs = {name for name in upstream.names if name.startswith("sglang/")}
-    assert package == theirs | set(own)
+    assert package == theirs | set(own) | {LAUNCHER}
     assert PROBE in own
     for name in theirs - set(patched) - {"sglang/_version.py"}:
         assert content[name] == upstream.read(name)
@@ -208,6 +215,7 @@ def test_install_and_uninstall(built: Path, environment: Environment) -> None:
         "print(importlib.metadata.version('sglang'), sglang.__version__, probe.WORD)"
     )
     assert environment.call(code).split()[-3:] == [VERSION, VERSION, "first"]
+    assert environment.client().startswith("usage: sglang-tenant")
     environment.pip("uninstall", "-y", "sglang")
     assert environment.names() == before
 
@@ -231,6 +239,7 @@ def test_editable_install(fork: Path, environment: Environment) -> None:
             "print(sglang.__version__, probe.WORD, deep.WORD, deep.__file__)"
         )
         answer = environment.call(code).split()[-4:]
+        assert environment.client().startswith("usage: sglang-tenant")
     finally:
         probe.write_text("WORD = 'first'\n")
         shutil.rmtree(new.parent)

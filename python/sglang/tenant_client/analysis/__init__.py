@@ -1,0 +1,1 @@
+"""Which sessions share which prefix, what of it the server holds, and what that saves."""
