@@ -20,8 +20,8 @@ SOURCES := $(wildcard *.toml *.json *.py constraints/*.txt) $(shell find build_h
 
 .DEFAULT_GOAL := help
 .PHONY: help serve demo install test test-fast fuzz soak soak-users bench-tree bench-detector \
-	bench-side-channel bench-sharing bench-monitor bench-round bench-eviction bench-fairness \
-	bench-engines bench-levers lint update-locks clean
+	bench-side-channel bench-sharing bench-collusion bench-monitor bench-round bench-eviction \
+	bench-fairness bench-engines bench-levers lint update-locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -56,11 +56,14 @@ bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/
 bench-detector: $(BENCHABLE) ## Measure the detector: speed, what it finds, and what it costs requests
 	$(BIN)/python benchmarks/detector.py
 
-bench-side-channel: $(BENCHABLE) ## Attack each mode as other users would (9 minutes; ARGS=--quick)
+bench-side-channel: $(BENCHABLE) ## Attack each mode as other users would (12 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/side_channel.py $(ARGS)
 
 bench-sharing: $(BENCHABLE) ## Measure what keeping users apart costs (5 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/sharing.py $(ARGS)
+
+bench-collusion: $(BENCHABLE) ## Attack promotion with colluding accounts, and say what its bound costs (8 minutes; ARGS=--quick)
+	$(BIN)/python benchmarks/collusion.py $(ARGS)
 
 bench-monitor: $(BENCHABLE) ## Measure whom the probe monitor's thresholds hit, and when (1 minute)
 	$(BIN)/python benchmarks/monitor.py $(ARGS)

@@ -110,7 +110,7 @@ def _server(mode: Mode, options: argparse.Namespace, folder: Path) -> AbstractCo
         return nullcontext(options.url)
     config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
     size = ("--max-total-tokens", str(options.device_tokens))
-    monitor = SOONER if mode.promotes else ()
+    monitor = SOONER if mode.promotes and not mode.window else ()
     return running(Model(options.model), mode, (*SETTINGS, *size, *config, *monitor))
 
 

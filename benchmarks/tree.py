@@ -37,6 +37,7 @@ from tree_cost.timing import undisturbed
 from tree_cost.traces import SEED, Shape
 from tree_cost.tree_figure import draw
 from tree_cost.tree_targets import FLAT, rows, targets
+from tree_cost.votes import cost_of_votes
 
 MACHINE = ("architecture", "cores", "python", "torch", "sglang")
 
@@ -129,7 +130,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
     shapes = [Shape(n, u) for u in plan.users for n in plan.leaves if u <= n]
     flat = [(k, u) for k in kinds[1:] for u in plan.flat_users if k is not SHARED or u == 1]
     results: dict[str, Any] = {"seed": SEED, "modes": list(modes), "machine": describe(*MACHINE)}
-    with tqdm(total=len(shapes) + len(flat) + 3 * len(kinds) + 3, desc="benchmark") as bar:
+    with tqdm(total=len(shapes) + len(flat) + 3 * len(kinds) + 4, desc="benchmark") as bar:
 
         def step(name: str, figure: Callable[[], Any]) -> Any:
             bar.set_postfix_str(name)
@@ -145,6 +146,7 @@ def measure_all(plan: Plan, modes: Sequence[str]) -> dict[str, Any]:
         results["nodes_per_talk"] = {
             kind.name: step("talks", partial(nodes_per_talk, kind, plan.talks)) for kind in kinds
         }
+        results["votes"] = step("votes", partial(cost_of_votes, plan.effort))
         results["crowded"] = with_many_users(kinds, plan.rounds, step)
         results["runs"] = [
             step(

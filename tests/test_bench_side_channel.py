@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from attacks.attack_targets import targets
 from attacks.campaign import attack
 from attacks.collusion import FLAGGED, PLAIN, collude
+from attacks.collusion_by_votes import THRESHOLD, collude_by_votes
 from attacks.flagged import Flagged, share_and_guess
 from attacks.forgery import write_config
 from attacks.monitor import SOONER
@@ -21,7 +23,7 @@ from attacks.scenario import Effort, Scenario
 from serving.client import Client
 from serving.prompts import Prompts
 from serving.separation import auc, separation
-from serving.server import RULES, SELECTIVE, UPSTREAM, Mode, Model, running
+from serving.server import RULES, SELECTIVE, UPSTREAM, VOTES, Mode, Model, running
 
 DEVICE_TOKENS = 8_192
 ADMIN_KEY = "sk-of-the-operator"
@@ -87,13 +89,23 @@ async def what_is_sensitive(scenario: Scenario) -> dict[str, Any]:
     return {"flagged": await share_and_guess(scenario), "plain 3": plain, "flagged 3": flagged}
 
 
+async def by_votes(scenario: Scenario) -> dict[str, Any]:
+    """Fewer accounts than can ever be enough with the victim's vote, and as many as always are."""
+    scenario.effort = replace(scenario.effort, collusions=1)
+    too_few, enough = THRESHOLD.least - 2, THRESHOLD.most
+    return {
+        "too few": await collude_by_votes(scenario, too_few),
+        "enough": await collude_by_votes(scenario, enough),
+    }
+
+
 def campaign(
     mode: Mode,
     folder: Path,
     attacks: Callable[[Scenario], Awaitable[dict[str, Any]]] = everything,
 ) -> dict[str, Any]:
     config = ("--tenant-config", str(write_config(folder))) if mode.has_owners else ()
-    flags = (*SETTINGS, *config, *(SOONER if mode.promotes else ()))
+    flags = (*SETTINGS, *config, *(SOONER if mode.promotes and not mode.window else ()))
 
     async def run(url: str) -> dict[str, Any]:
         async with Client(url, ADMIN_KEY) as client:
@@ -184,6 +196,16 @@ def test_selective_keeps_them_in_host_memory(selective: dict[str, Any]) -> None:
     assert selective["host_tier"]["from_host"] == 0
     assert selective["host_tier"]["by_count"]["auc"] == 0.5
     assert selective["host_tier"]["owner_from_host"] > 0
+
+
+@pytest.mark.server
+@pytest.mark.alone
+def test_a_server_counts_votes_and_these_tell_no_right_guess_from_a_wrong_one(
+    tmp_path: Path,
+) -> None:
+    told = campaign(VOTES, tmp_path, by_votes)
+    assert (told["too few"].confirmed, told["too few"].false) == (0, 0)
+    assert told["enough"].confirmed == told["enough"].false == told["enough"].guesses > 0
 
 
 @pytest.mark.server

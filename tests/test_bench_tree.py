@@ -93,6 +93,15 @@ def test_what_a_crowd_costs_is_measured(results: Any) -> None:
 
 
 @pytest.mark.slow
+def test_votes_are_timed_beside_counted_users(results: Any) -> None:
+    votes = results["votes"]
+    assert list(votes["us"]) == ["selective, count", "selective, dp"]
+    assert len(set(votes["cached_tokens"].values())) == 1
+    assert 0.5 < votes["ratio"] < 2
+    assert 0 < votes["end_of_window_ms"] < 1_000
+
+
+@pytest.mark.slow
 def test_with_the_flag_off_the_registry_builds_upstreams_class(results: Any) -> None:
     off = results["tenant_cache_off"]
     assert off["is_upstreams"]

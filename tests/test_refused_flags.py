@@ -18,6 +18,7 @@ from sglang.srt.tenancy.flags import FIELDS, upstream_fields
 
 ON = ["--enable-tenant-cache"]
 ISOLATED = [*ON, "--tenant-mode", "isolated"]
+DP = [*ON, "--tenant-promotion", "dp"]
 VTC = [*ON, "--schedule-policy", "vtc"]
 KEYS = '[users.alice]\nkeys = ["sk-alice"]\n'
 GATEWAY = '[gateway]\nkeys = ["sk-gateway"]\n'
@@ -52,6 +53,27 @@ FLAGS = {
     "--tenant-response-cache-share: 2": [*KEPT, "--tenant-response-cache-share", "2"],
     "--tenant-response-cache-file does": [*ON, "--tenant-response-cache-file", "a"],
     "--tenant-response-cache-file and": [*KEPT, *IN_FILE, *IN_REDIS],
+    "--tenant-promotion": ["--tenant-promotion", "dp"],
+    "--tenant-dp-epsilon does": [*ON, "--tenant-dp-epsilon", "0.5"],
+    "--tenant-dp-period does": [*ON, "--tenant-promotion", "count", "--tenant-dp-period", "1"],
+    "--tenant-dp-epsilon: 6": [*DP, "--tenant-dp-epsilon", "6"],
+    "--tenant-dp-epsilon: nan": [*DP, "--tenant-dp-epsilon", "nan"],
+    "--tenant-dp-epsilon: 0.0": [*DP, "--tenant-dp-epsilon", "0"],
+    "--tenant-dp-delta: 0.5": [*DP, "--tenant-dp-delta", "0.5"],
+    "--tenant-dp-delta: 0.0": [*DP, "--tenant-dp-delta", "0"],
+    "--tenant-dp-votes: 0": [*DP, "--tenant-dp-votes", "0"],
+    "--tenant-dp-period: 0": [*DP, "--tenant-dp-period", "0"],
+    "--tenant-dp-window: 0": [*DP, "--tenant-dp-window", "0"],
+    "--tenant-dp-window: 20 requests": [*DP, "--tenant-dp-window", "20"],
+    "--tenant-dp-window: 4096 requests": [*DP, "--tenant-dp-votes", "1000"],
+    "--tenant-promotion dp does not work with --tenant-mode": [*DP, "--tenant-mode", "isolated"],
+    "--tenant-promotion dp does not work with --tenant-detector": [
+        *DP,
+        "--tenant-detector",
+        "none",
+    ],
+    "--tenant-promotion dp does not work with --tenant-rdr": [*DP, "--tenant-rdr-threshold", "0.1"],
+    "--tenant-promotion dp does not work with --pp-size": [*DP, "--pp-size", "2"],
     "--tenant-idle-ttl: -1": [*ON, "--tenant-idle-ttl", "-1"],
     "--tenant-idle-ttl: nan": [*ON, "--tenant-idle-ttl", "nan"],
     "--tenant-idle-ttl does": [*ON, "--tenant-mode", "shared", "--tenant-idle-ttl", "60"],
@@ -103,6 +125,20 @@ def test_flags_are_refused_by_name(tiny_model: Path, named: str) -> None:
     with pytest.raises(ValueError, match=r"tenant|schedule") as refused:
         prepare_server_args(["--model-path", str(tiny_model), *FLAGS[named]])
     assert named in str(refused.value)
+
+
+def test_private_promotion_starts_with_its_defaults(
+    tiny_model: Path,
+) -> None:
+    for more in ([], ["--tenant-rdr-threshold", "0"], ["--tenant-dp-epsilon", "2"]):
+        args = prepare_server_args(["--model-path", str(tiny_model), *DP, *more])
+        assert args.tenant_promotion == "dp"
+
+
+def test_data_parallel_ranks_share_one_promise(tiny_model: Path) -> None:
+    flags = ["--tenant-dp-epsilon", "0.1", "--dp-size", "16", "--tenant-dp-window", "2000"]
+    with pytest.raises(ValueError, match=r"--tenant-dp-window.*epsilon 0\.00625"):
+        prepare_server_args(["--model-path", str(tiny_model), *DP, *flags])
 
 
 PROCESS_KEY = "SGLANG_TENANT_PROCESS_KEY"

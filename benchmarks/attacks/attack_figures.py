@@ -13,12 +13,14 @@ from report.figure import BLUE, GREY, RED, drawn, grid, grouped_bars, legend_out
 
 Results = Mapping[str, Mapping[str, Any]]
 
+GREEN = "#3f8f5f"
 COLOURS = {
     "upstream": RED,
     "shared": "#e67e22",
     "isolated": GREY,
     "selective": BLUE,
     "selective-rules": "#6c3483",
+    "selective-dp": GREEN,
 }
 THRESHOLD = 3  # users that make content public, by default
 

@@ -11,6 +11,7 @@ from typing import Any
 from serving.separation import separation
 
 from attacks.collusion import FLAGGED, PLAIN, collude
+from attacks.collusion_by_votes import SHARPEST, collude_by_votes
 from attacks.flagged import share_and_guess
 from attacks.forgery import forge
 from attacks.membership import Probes, Trials, by_length, chat, counted, from_host, timed
@@ -87,6 +88,8 @@ async def _flagged(scenario: Scenario) -> dict[str, Any] | None:
 
 
 async def _collusions(scenario: Scenario) -> list[dict[str, Any]]:
+    if scenario.mode.window:
+        return [asdict(await collude_by_votes(scenario, hands)) for hands in (2, SHARPEST)]
     cases = [(hands, content) for content in (PLAIN, FLAGGED) for hands in HANDS]
     return [asdict(await collude(scenario, hands, content)) for hands, content in cases]
 
@@ -128,7 +131,8 @@ async def _recoveries(scenario: Scenario) -> list[dict[str, Any]]:
 async def _monitor(scenario: Scenario) -> list[dict[str, Any]]:
     # There must be something public to watch, and a detector can read none of these prompts;
     # upstream is for comparison.
-    if scenario.mode.has_owners and (scenario.mode.detects or not scenario.mode.promotes):
+    mode = scenario.mode
+    if mode.has_owners and (mode.detects or mode.window or not mode.promotes):
         return []
     return [asdict(window) for window in await watch(scenario)]
 

@@ -25,7 +25,8 @@ class Mode:
     """``private``: what one user wrote must not serve another one who guesses it.
 
     ``promotes``: content that nobody registered can become public. ``detects``: unless
-    something sensitive is found in it.
+    something sensitive is found in it. ``window``: requests after which votes for it are counted;
+    0 where users are counted at once.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Mode:
     about: str
     promotes: bool = False
     detects: bool = False
+    window: int = 0
 
     @property
     def has_owners(self) -> bool:
@@ -62,7 +64,20 @@ RULES = Mode(
     promotes=True,
     detects=True,
 )
-MODES = {mode.name: mode for mode in (UPSTREAM, SHARED, ISOLATED, SELECTIVE, RULES)}
+WINDOW = 2_048
+VOTES = Mode(
+    "selective-dp",
+    _tenant(
+        "selective",
+        *("--tenant-detector", "off-trust-all"),
+        *("--tenant-promotion", "dp", "--tenant-dp-window", str(WINDOW)),
+    ),
+    True,
+    "everything counts as harmless; public by private votes",
+    promotes=True,
+    window=WINDOW,
+)
+MODES = {mode.name: mode for mode in (UPSTREAM, SHARED, ISOLATED, SELECTIVE, RULES, VOTES)}
 
 
 _MAKING = Lock()  # one model at a time, whoever starts servers side by side

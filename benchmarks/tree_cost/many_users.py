@@ -13,7 +13,7 @@ from support.eviction import hold
 
 from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
 from sglang.srt.tenancy.cache.core import report
-from sglang.srt.tenancy.cache.core.promotion import private_path
+from sglang.srt.tenancy.cache.core.node import private_path
 from tree_cost.subjects import Kind, Subject
 from tree_cost.traces import SEED, Shape, Turn
 

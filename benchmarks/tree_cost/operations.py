@@ -44,7 +44,7 @@ def measure(subjects: Mapping[str, Subject], effort: Effort) -> dict[str, Times]
         EVICT: evictions(subjects, effort.samples, effort.seconds),
         INSERT_LONG: _turns(subjects, _insert_long, effort),
         INSERT_LEAF: _turns(subjects, _insert_leaf, effort),
-        MIXED: _requests(subjects, effort),
+        MIXED: requests(subjects, effort),
     }
     return {name: times[name] for name in OPERATIONS}
 
@@ -140,7 +140,7 @@ def _evict(subject: Subject, batch: int) -> float:
     return each
 
 
-def _requests(subjects: Mapping[str, Subject], effort: Effort) -> Times:
+def requests(subjects: Mapping[str, Subject], effort: Effort) -> Times:
     """The tree as it is, full memory, and every request needs room."""
     users = next(iter(subjects.values())).shape.users
     turns = list(mixed(users, effort.samples))

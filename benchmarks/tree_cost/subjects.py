@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,15 +19,17 @@ from tree_cost.traces import LEAF, LONG, SEED, SYSTEM, Prompt, Shape, Turn, leaf
 
 _SLACK = 32 * LONG  # tokens of each pool that the filled tree leaves free
 # Nobody's word is asked for what becomes public: promotion and merging are to be paid for.
-_OPTIONS: dict[str, Any] = {"tenant_detector": "off-trust-all"}
+_OPTIONS: Mapping[str, Any] = {"tenant_detector": "off-trust-all"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """``mode``: None is upstream's tree. It gets no salts: its own sharing, at its fastest."""
+    """``mode``: None is upstream's tree. It gets no salts: its own sharing, at its fastest.
+    ``flags``: tenant flags besides."""
 
     name: str
     mode: str | None
+    flags: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def ours(self) -> bool:
@@ -41,6 +44,12 @@ UPSTREAM = Kind("upstream", None)
 SHARED = Kind("shared", "shared")
 ISOLATED = Kind("isolated", "isolated")
 SELECTIVE = Kind("selective", "selective")
+# Who counts users, and who counts votes. Nothing becomes public, so that both find the same;
+# windows are short, so that some end while it is timed.
+_NEVER = {"tenant_public_users": 1_000_000}
+_VOTES = {"tenant_promotion": "dp", "tenant_dp_window": 256, "tenant_dp_period": 4}
+COUNTS = Kind("selective, count", "selective", _NEVER)
+VOTES = Kind("selective, dp", "selective", {**_NEVER, **_VOTES})
 OURS = {kind.name: kind for kind in (SHARED, ISOLATED, SELECTIVE)}
 
 
@@ -66,7 +75,7 @@ class Subject:
             write_policy=write_policy,
             mode=kind.mode or "selective",
             context=context,
-            **{name: value for name, value in _OPTIONS.items() if name in FIELDS},
+            **{name: value for name, value in {**_OPTIONS, **kind.flags}.items() if name in FIELDS},
         )
         self.cache = self.tree.cache
         self.cached_tokens = 0  # that requests found

@@ -10,7 +10,7 @@ from report.target import Target
 from tree_cost.many_users import ENTRIES, ONE_OFF_USERS, OWNERS, PROMPT
 from tree_cost.nodes import TURNS
 from tree_cost.operations import EVICT, INSERT_LEAF, INSERT_LONG, MATCH_LEAF, MATCH_LONG
-from tree_cost.subjects import SELECTIVE, UPSTREAM
+from tree_cost.subjects import SELECTIVE, UPSTREAM, VOTES
 
 FLAT = (1_000, 100_000)  # leaves of the trees between which an eviction must not grow dearer
 _SPEEDUPS = {10_000: 50, 40_000: 300}
@@ -20,6 +20,8 @@ def targets(results: dict[str, Any]) -> list[Target]:
     """``results``: what tree.json holds. Where several were measured, the worst one counts."""
     found = [*_one_user(results), *_speedups(results), *_flat(results), *_sizes(results)]
     found += _with_many_users(results)
+    name = "request of the mixed trace, votes x counted users"
+    found.append(_at_most(name, VOTES.name, 1.05, [results["votes"]["ratio"]]))
     name = "tenant cache off: upstream's own class"
     found.append(Target.holds(name, results["tenant_cache_off"]["is_upstreams"]).of(mode="off"))
     return found

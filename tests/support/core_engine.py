@@ -16,7 +16,7 @@ from sglang.srt.tenancy.cache.core.interfaces import NoTransfers, TierName
 from sglang.srt.tenancy.cache.core.node import LOGICALLY_FREED, Node, walk
 from sglang.srt.tenancy.cache.core.options import PolicyOptions
 from sglang.srt.tenancy.namespace import Namespace, adopt, keeps_out_of_tree, stays_private
-from support.engine import LONGEST, Seen, Setting, Task, stamps
+from support.engine import LONGEST, SECRET, Seen, Setting, Task, stamps
 
 Slots = list[int]
 
@@ -209,12 +209,18 @@ class CoreEngine:
             rdr_min_hits=setting.rdr_min_hits,
             quarantine_epochs=setting.quarantine_epochs,
             idle_ttl=setting.idle_ttl,
+            promotion=setting.promotion,
+            dp_epsilon=setting.dp_epsilon,
+            dp_delta=setting.dp_delta,
+            dp_votes=setting.dp_votes,
+            dp_window=setting.dp_window,
+            dp_period=setting.dp_period,
         )
         self._flags = SimpleNamespace(enable_tenant_cache=True, tenant_mode=setting.mode)
         self.device = Pool(setting.device_tokens)
         host = int(setting.device_tokens * setting.host_ratio) // self.page * self.page
         self.host = Pool(host if setting.host else 0)
-        self._lasting = Lasting(self.page, self.options)
+        self._lasting = Lasting(self.page, self.options, SECRET)
         self._memory = ListMemory(self.device, self.host)
         self.cache = CoreCache(self)
         self.tasks: list[Task] = []

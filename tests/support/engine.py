@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, ReqToTokenPool
 from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
+from sglang.srt.tenancy.cache.adapters.hiradix import tenant_cache
 from sglang.srt.tenancy.cache.adapters.hiradix.hiradix import TenantHiRadixCache
 from sglang.srt.tenancy.cache.adapters.hiradix.radix import TenantRadixCache
 from sglang.srt.tenancy.cache.core.node import Node, walk
@@ -39,6 +41,7 @@ from support.storage import Storage
 from support.transfers import Streams
 
 LONGEST = 512  # tokens of a request
+SECRET = b"of one life of a server"
 _STAMP_BITS = 0xFFFFFF  # what a float32 holds exactly
 
 
@@ -56,6 +59,12 @@ class Setting:
     prefetch_policy: str = "wait_complete"
     mode: str = "selective"
     public_users: int = 2
+    promotion: str = "count"
+    dp_votes: int = 2
+    dp_window: int = 16
+    dp_period: int = 2
+    dp_epsilon: float = 6.0
+    dp_delta: float = 0.1
     epoch_requests: int = 1024
     rdr_threshold: float = 0.0
     rdr_min_hits: int = 4
@@ -79,6 +88,12 @@ class Setting:
             enable_tenant_cache=self.ours,
             tenant_mode=self.mode,
             tenant_public_users=self.public_users,
+            tenant_promotion=self.promotion,
+            tenant_dp_epsilon=self.dp_epsilon,
+            tenant_dp_delta=self.dp_delta,
+            tenant_dp_votes=self.dp_votes,
+            tenant_dp_window=self.dp_window,
+            tenant_dp_period=self.dp_period,
             tenant_epoch_requests=self.epoch_requests,
             tenant_rdr_threshold=self.rdr_threshold,
             tenant_rdr_min_hits=self.rdr_min_hits,
@@ -207,7 +222,9 @@ class Engine:
         if not setting.ours:
             return HiRadixCache(params, self.args) if setting.host else RadixCache(params)
         kind: Any = TenantHiRadixCache if setting.host else TenantRadixCache
-        return kind(params, self.args, setting.weights, setting.shares)
+        # As all ranks of a server have the same, or another process would decide otherwise.
+        with mock.patch.object(tenant_cache, "shared_secret", return_value=SECRET):
+            return kind(params, self.args, setting.weights, setting.shares)
 
     # A request's life
 

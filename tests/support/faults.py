@@ -34,6 +34,7 @@ def _traceback(setting: Setting, steps: list[Step], events: Events) -> str | Non
     events["over_share"] += play.over_share
     events["told"] += play.told
     events["by_word_of_others"] += play.model.by_word_of_others
+    events["by_votes"] += play.model.voted_public
     events.update(play.engine.cache.core.counts)
     return None
 

@@ -9,7 +9,8 @@ tree's choice, after checking that it is one of those allowed.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from sglang.srt.tenancy.cache.core.node import NO_PROMOTE, SCANNED_CLEAN, Node
@@ -108,6 +109,11 @@ class Model:
         self.demoted_elsewhere: set[Place] = set()
         self.demoted_here: set[Place] = set()
         self.by_word_of_others = 0  # pages
+        # Who votes for the prefixes that end with these pages; how often each has in this period.
+        self.votes: dict[Place, dict[str, Holding]] = {}
+        self.spent: Counter[str] = Counter()
+        self.windows = 0
+        self.voted_public = 0  # prefixes
         # What storage may give to whom, however long ago it was written.
         self.was_public: set[Place] = set()
         self.written: dict[Place, set[str]] = {}
@@ -173,10 +179,11 @@ class Model:
             else:
                 break
 
-    def promote(self, user: str, plain: str | None, tokens: array[int]) -> None:
-        """After this user's insert of these tokens, which nothing keeps private."""
+    def promote(self, user: str, plain: str | None, tokens: array[int]) -> bool:
+        """After this user's insert of these tokens, which nothing keeps private. Returns whether
+        anything became public."""
         if self.setting.mode != "selective":
-            return
+            return False
         path = [place for _, place in self._path(plain, tokens)]
         start = 0
         while start < len(path) and self.pages[path[start]].public is not None:
@@ -187,10 +194,16 @@ class Model:
                 break
             own.append(place)
         registered = min(self.covered(tokens) // self.page - start, len(own))
-        earned, told = self._earned(user, own), self._public_elsewhere(own)
+        earned = told = 0
+        if self.setting.promotion == "count":
+            earned, told = self._earned(user, own), self._public_elsewhere(own)
         number = max(registered, earned, told)
         self.by_word_of_others += max(0, told - max(registered, earned))
-        for index, place in enumerate(own[:number]):
+        self._make_public(own[:number], registered)
+        return number > 0
+
+    def _make_public(self, places: list[Place], registered: int) -> None:
+        for index, place in enumerate(places):
             page = self.pages[place]
             for holding in page.owners.values():
                 holding.roll(self.epoch)
@@ -204,6 +217,84 @@ class Model:
                 if holding.cur.high:
                     page.public.maybe_users.add(owner)
             page.owners = {}
+
+    # Votes
+
+    def vote(self, user: str, plain: str | None, tokens: array[int]) -> None:
+        """Once for the first private page of these tokens behind which the user goes on in more
+        than one way."""
+        for _, place in self._path(plain, tokens):
+            page = self.pages[place]
+            if page.public is not None:
+                continue
+            goes_on = [
+                below
+                for below, held in self.pages.items()
+                if user in held.owners and (below[0], below[1][: -self.page]) == place
+            ]
+            if len(goes_on) > 1:
+                self._cast(account_name(user), place, page.owners[user])
+                return
+
+    def _cast(self, user: str, place: Place, mine: Holding) -> None:
+        if self.spent[user] == self.setting.dp_votes:
+            return
+        voters = self.votes.setdefault(place, {})
+        self.spent[user] += user not in voters
+        voters[user] = mine
+
+    def end_window(self, threshold: Callable[[Place, int], int]) -> list[Place]:
+        """Count the votes, if this request was the last of a window. Returns the prefixes that
+        have enough. ``threshold``: of the prefix that ends with a page, in a window."""
+        if self.setting.promotion == "count" or self.admitted % self.setting.dp_window:
+            return []
+        enough = [
+            place
+            for place in self.votes
+            if self._count_votes(place) >= threshold(place, self.windows)
+        ]
+        self.votes.clear()
+        self.windows += 1
+        if self.windows % self.setting.dp_period == 0:
+            self.spent.clear()
+        return enough
+
+    def publish_voted(self, place: Place) -> None:
+        """So many users have voted for what ends with this page."""
+        path = [above for _, above in self._path(place[0], array("q", place[1]))]
+        private = [above for above in path if not self.pages[above].public]
+        self._make_public(private, 0)
+        self.voted_public += bool(private)
+
+    def publish_seen(self, now: dict[Place, Seen]) -> None:
+        """As ``publish_voted``, where eviction has taken votes that nobody knows of: what the tree
+        shows, as long as enough users have written it."""
+        for place, seen in sorted(now.items(), key=lambda item: len(item[0][1])):
+            page = self.pages.get(place)
+            if page is None or page.public or not seen.public:
+                continue
+            if len(page.wrote) < self.setting.public_users:
+                raise ModelError("a page is public for which too few can have voted")
+            self.publish_voted(place)
+
+    def _count_votes(self, place: Place) -> int:
+        return sum(self._votes(place, user, mine) for user, mine in self.votes[place].items())
+
+    def _votes(self, place: Place, user: str, mine: Holding) -> bool:
+        """Whether a vote still counts: its user holds all of the prefix, and nothing is against
+        it in their copy."""
+        for _, above in self._path(place[0], array("q", place[1])):
+            page = self.pages.get(above, Page())
+            if page.public is not None:
+                continue
+            held = page.owners.get(user)
+            if held is None or held.no_promote:
+                return False
+            if self.setting.detector != "off-trust-all" and not held.harmless:
+                return False
+            if above == place and held is not mine:
+                return False
+        return True
 
     def _earned(self, user: str, own: list[Place]) -> int:
         """How many of a user's private pages are harmless, and enough users hold them."""
@@ -376,6 +467,7 @@ class Model:
 
     def flush(self) -> None:
         self.pages.clear()
+        self.votes.clear()
 
     # Demotion
 

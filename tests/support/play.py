@@ -75,6 +75,7 @@ STEPS: dict[str, tuple[int, tuple[int, ...]]] = {
     "evict_and_reattach": (4, (len(PREFIXES), len(USERS))),
     "evict": (12, (60,)),
     "evict_host": (8, (60,)),
+    "gather": (8, SPEC),
     "evict_and_return": (4, SPEC),
     "evict_and_fetch": (6, SPEC),
     "evict_and_judge": (6, SPEC),
@@ -123,6 +124,11 @@ def random_play(seed: int, steps: int) -> tuple[Setting, list[Step]]:
         write_policy=rng.choice(POLICIES),
         shares=rng.choice(SHARES),
         idle_ttl=rng.choice(IDLE_TTLS),
+        promotion=rng.choice(("count", "count", "count", "dp")),
+        dp_window=rng.choice((4, 12)),
+        dp_votes=rng.choice((1, 2)),
+        dp_epsilon=2.0,
+        dp_delta=rng.choice((0.5, 1.0)),
     )
     if evictions:
         tight = rng.choice(TIGHT[page])
@@ -269,6 +275,21 @@ class Play:
         while task.running and not task.decoding and self._advance(task, 0):
             pass
         self._end(task, keep=task.running and task.decoding)
+
+    def _gather(self, _: int, extra: int, scope: int, stem: int, cut: int, *more: Any) -> None:
+        """Each user asks in two ways for what begins alike, and the window ends."""
+        if not self._votes or len(self.engine.tasks) == MOST_TASKS:
+            return
+        for user in range(len(USERS)):
+            for tail in ((0, 0), (1, 1)):
+                self._serve(user, extra, 0, stem, cut + 1, 0, 0, tail)
+                if self.setting.detector == "rules":
+                    owner, plain, tokens = self.unjudged[-1]
+                    self._judge(owner, plain, tokens, len(tokens), None)
+                self._agree()
+        for _ in range(-self.model.admitted % self.setting.dp_window):
+            self._serve(0, 0, 0, 2, 1, 0, 0, ())
+            self._agree()
 
     def _peek(self, *spec: Any) -> None:
         task = self._task(*spec)
@@ -489,9 +510,31 @@ class Play:
             model.insert(task.user, task.plain, tokens, no_promote=stays_private(req))
         model.count(task.user, task.plain, tokens, counted, int(not task.returned))
         if not kept_out and not stays_private(req):
-            model.promote(task.user, task.plain, tokens)
-        if first_time and self.setting.mode == "selective":
+            promoted = model.promote(task.user, task.plain, tokens)
+            if self._votes and not promoted:
+                model.vote(task.user, task.plain, tokens)
+        if first_time and self._votes:
+            self._follow_votes()
+        elif first_time and self.setting.mode == "selective":
             self._follow_demotion(task, tokens)
+
+    @property
+    def _votes(self) -> bool:
+        return self.setting.mode == "selective" and self.setting.promotion == "dp"
+
+    def _follow_votes(self) -> None:
+        budget = self.engine.cache.core.sharing.memory.budget
+
+        def threshold(place: Place, window: int) -> int:
+            return int(budget.threshold_of(budget.name(place[0], array("q", place[1])), window))
+
+        windows = self.model.windows
+        chosen = self.model.end_window(threshold)
+        if self.evictions and self.model.windows > windows:
+            self.model.publish_seen(self.engine.pages())
+        elif not self.evictions:
+            for place in chosen:
+                self.model.publish_voted(place)
 
     def _follow_demotion(self, task: Task, tokens: array[int]) -> None:
         may, must = self.model.suspects(task.plain, tokens)

@@ -16,6 +16,7 @@ from sglang.srt.arg_groups.overrides import ResolvedView, resolved_view
 from sglang.srt.environ import envs
 from sglang.srt.tenancy.flags import BACKEND, FAIR_POLICIES, TenantOptions, flag
 from sglang.srt.tenancy.media.hosts import MediaHosts
+from sglang.srt.tenancy.promotion_flags import check_promotion
 from sglang.srt.tenancy.user_id import PROCESS_KEY
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def check(args: ServerArgs) -> None:
     if args.tenant_config or args.tenant_state:
         _check_config(args)
     _check_detector(args)
+    check_promotion(args)
     _check_media(args)
     from sglang.srt.tenancy.user_id import require_process_key
 

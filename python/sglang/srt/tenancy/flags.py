@@ -109,6 +109,47 @@ class TenantOptions(_OfOneProcess):
         ),
         NS("memory"),
     ] = 3
+    tenant_promotion: A[
+        Literal["count", "dp"],
+        Arg(
+            help="selective: what makes a harmless prefix public. count: as many users as "
+            "--tenant-public-users, which as many colluding accounts can use to confirm a guess. "
+            "dp: votes of users, counted when a voting window ends, against a random threshold: "
+            "accounts in one hand learn no more than --tenant-dp-epsilon says."
+        ),
+        NS("memory"),
+    ] = "count"
+    tenant_dp_epsilon: A[
+        float,
+        Arg(
+            help="dp: what all that one user sends in a period may change of what others see: any "
+            "chance by a factor of e^epsilon at most."
+        ),
+        NS("memory"),
+    ] = 1.0
+    tenant_dp_delta: A[
+        float,
+        Arg(help="dp: the chance with which that may not hold."),
+        NS("memory"),
+    ] = 1e-5
+    tenant_dp_votes: A[
+        int,
+        Arg(
+            help="dp: the budget, votes of one user in a period. Each has its part of "
+            "--tenant-dp-epsilon and --tenant-dp-delta."
+        ),
+        NS("memory"),
+    ] = 1
+    tenant_dp_window: A[
+        int,
+        Arg(help="dp: admitted requests to a voting window; nothing is promoted before its end."),
+        NS("memory"),
+    ] = 4096
+    tenant_dp_period: A[
+        int,
+        Arg(help="dp: voting windows to a period, after which users have all their votes again."),
+        NS("memory"),
+    ] = 64
     tenant_epoch_requests: A[
         int,
         Arg(help="Admitted requests to an epoch; the window is this epoch and the one before."),

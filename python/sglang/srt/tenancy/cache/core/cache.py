@@ -35,13 +35,15 @@ from sglang.srt.tenancy.user_id import account_name
 
 
 class Lasting:
-    """What outlives a flush of the cache: time, counts, and what is known of content and owners."""
+    """What outlives a flush of the cache: time, counts, and what is known of content and owners.
 
-    def __init__(self, page_size: int, options: PolicyOptions):
+    ``secret``: as ``VoteBudget`` has it."""
+
+    def __init__(self, page_size: int, options: PolicyOptions, secret: bytes = b""):
         self.counts: Counter[str] = Counter(logical_frees=0)
         self.changes = RecentChanges()
         self.clock = EpochCounter(options.epoch_requests)
-        self.sharing = SharingMemory(page_size, options)
+        self.sharing = SharingMemory(page_size, options, secret)
         self.last_use = LastUse(options.idle_ttl) if options.idle_ttl else None
 
 
@@ -188,9 +190,9 @@ class OwnedCache:
         now_counted = self.hits.count_path(last, account_name(user), counted or 0)
         if self.selective:
             if inserted is not None:
-                self.sharing.promoter.promote(inserted, last)
+                self.sharing.note_insertion(inserted, last)
             if counted is None:
-                self.sharing.demoter.demote_probed(last)
+                self.sharing.note_request(last)
         self.idle.note_use(user)
         return now_counted
 

@@ -16,6 +16,7 @@ REGISTERED = 16  # public by an operator's word: never demoted
 SCANNED_CLEAN = 64  # the detector has seen all of it and found nothing sensitive
 EARNED = 128  # public because enough users hold it, whatever an operator said or takes back
 JOINED = 32  # made of several nodes: evicted from its end, as they would have been
+VOTED = 256  # its owner has voted, in this voting window, for what ends here
 
 # ``Node.asked_again`` of a node that no later request came for: epochs that are in no window.
 UNCOUNTED = -3  # the request it came with is not counted yet
@@ -175,3 +176,15 @@ def walk(root: Node) -> list[Node]:
         found.extend(children)
         stack.extend(children)
     return found
+
+
+def private_path(last: Node) -> list[Node]:
+    """List the private nodes from below the last public one down to ``last``."""
+    path = []
+    node = last
+    while node.owner:
+        path.append(node)
+        assert node.parent is not None
+        node = node.parent
+    path.reverse()
+    return path

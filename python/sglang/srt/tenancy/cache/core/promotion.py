@@ -9,7 +9,16 @@ from itertools import islice
 from typing import Any
 
 from sglang.srt.tenancy.cache.core.merge import Merger
-from sglang.srt.tenancy.cache.core.node import EARNED, NO_PROMOTE, PUBLIC, REGISTERED, Node
+from sglang.srt.tenancy.cache.core.node import (
+    EARNED,
+    LOGICALLY_FREED,
+    NO_PROMOTE,
+    PUBLIC,
+    REGISTERED,
+    VOTED,
+    Node,
+    private_path,
+)
 from sglang.srt.tenancy.cache.core.sharing_memory import SharingMemory
 from sglang.srt.tenancy.cache.core.tokens import common_prefix
 from sglang.srt.tenancy.cache.core.tree import PrefixTree
@@ -21,7 +30,8 @@ _MOST_COUNTED = 1024
 
 
 class Promoter:
-    """``public_users``: how many distinct users must hold a prefix in the window."""
+    """``public_users``: how many distinct users must hold a prefix in the window. None: nobody is
+    counted, and no other replica believed; what enough users voted for is published here."""
 
     def __init__(
         self,
@@ -29,7 +39,7 @@ class Promoter:
         clock: EpochCounter,
         merger: Merger,
         memory: SharingMemory,
-        public_users: int,
+        public_users: int | None,
     ):
         self._tree = tree
         self._clock = clock
@@ -37,14 +47,15 @@ class Promoter:
         self._memory = memory
         self._public_users = public_users
 
-    def promote(self, key: Any, last: Node) -> None:
-        """Make public what may be, of a path that its owner has just inserted.
+    def promote(self, key: Any, last: Node) -> bool:
+        """Make public what may be, of a path that its owner has just inserted; tell whether
+        anything was.
 
         ``last``: the node in which the path ends, with all of the key's tokens above it.
         """
         path = private_path(last)
         if not path:
-            return
+            return False
         start = self._tree.depth(path[0]) - len(path[0].key)
         end = start
         for node in path:
@@ -52,21 +63,30 @@ class Promoter:
                 break
             end += len(node.key)
         if end == start:
-            return
+            return False
         registered = self._memory.published.covers(key.token_ids, end)
         earned = max(
             self.promotable(key, path, start, end), self._public_elsewhere(key, path[0], start, end)
         )
         length = max(registered, earned) - start
         if length <= 0:
-            return
+            return False
         self._make_public(path, length, registered - start)
+        return True
+
+    def publish_down_to(self, node: Node) -> None:
+        """Make all of a private path public; nothing, where it has become public meanwhile."""
+        path = private_path(node)
+        if path and not node.state & LOGICALLY_FREED:
+            self._make_public(path, sum(len(part.key) for part in path), 0)
 
     # How far
 
     def promotable(self, key: Any, path: list[Node], start: int, end: int) -> int:
         """Find up to which token the path may become public because enough users hold it."""
         page, first, enough = self._tree.page_size, path[0], self._public_users
+        if enough is None:
+            return start
         assert first.parent is not None
         candidates = self._tree.index.candidates(first, first.parent)
         if len(candidates) < enough:
@@ -76,20 +96,20 @@ class Promoter:
         end = self._memory.blocklist.allowed(plain, key.token_ids, start, end, epoch) // page * page
         if end <= start:
             return start
-        holders = self._holders(key.token_ids, candidates, start, end)
+        holders = self._holders(key.token_ids, candidates, start, end, enough)
         return start if len(holders) < enough else sorted(holders, reverse=True)[enough - 1]
 
     def _public_elsewhere(self, key: Any, first: Node, start: int, end: int) -> int:
         """Find up to which token another replica's word reaches, against none of this one's."""
         elsewhere = self._memory.elsewhere
-        if not elsewhere.public:
+        if self._public_users is None or not elsewhere.public:
             return start
         plain, epoch = first.key.extra_key.extra_key, self._clock.epoch
         end = self._memory.blocklist.allowed(plain, key.token_ids, start, end, epoch)
         return elsewhere.covers(plain, key.token_ids, start, end)
 
     def _holders(
-        self, tokens: array[int], candidates: dict[str, Node], start: int, end: int
+        self, tokens: array[int], candidates: dict[str, Node], start: int, end: int, enough: int
     ) -> list[int]:
         """Find for each owner of these tokens under one public parent up to where they hold them.
 
@@ -102,7 +122,7 @@ class Promoter:
             if held > start:
                 found.append(held)
             whole += held >= end
-            if whole >= self._public_users:
+            if whole >= enough:
                 break  # nothing can be longer
         return found
 
@@ -210,20 +230,9 @@ class Promoter:
         stats.u_pre = min(1, node.hit_pre)
         if node.hit_cur:
             stats.users.add(before)
-        node.state &= ~NO_PROMOTE
+        node.state &= ~(NO_PROMOTE | VOTED)
         node.state |= REGISTERED if registered else EARNED
         tree.change_scope(node, before)
-
-
-def private_path(last: Node) -> list[Node]:
-    path = []
-    node = last
-    while node.owner:
-        path.append(node)
-        assert node.parent is not None
-        node = node.parent
-    path.reverse()
-    return path
 
 
 def _is_on_device(node: Node) -> bool:

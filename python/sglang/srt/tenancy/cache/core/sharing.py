@@ -24,6 +24,7 @@ from sglang.srt.tenancy.cache.core.promotion import Promoter
 from sglang.srt.tenancy.cache.core.sharing_memory import SharingMemory
 from sglang.srt.tenancy.cache.core.tokens import common_prefix
 from sglang.srt.tenancy.cache.core.tree import PrefixTree
+from sglang.srt.tenancy.cache.core.votes import Ballot
 from sglang.srt.tenancy.cache.core.window import EpochCounter
 
 
@@ -44,8 +45,34 @@ class SharingPolicy:
         self._tree = tree
         self._selective = options.selective
         self.memory = memory
-        self.promoter = Promoter(tree, clock, merger, memory, options.public_users)
+        self._clock = clock
+        self._ballot: Ballot | None = None
+        if memory.budget is not None:
+            self._ballot = Ballot(memory.budget, tree.index, memory.results)
+        enough = None if options.votes else options.public_users
+        self.promoter = Promoter(tree, clock, merger, memory, enough)
         self.demoter = Demoter(tree, clock, memory, options)
+
+    # What a request brings
+
+    def note_insertion(self, key: Any, last: Node) -> None:
+        """Let what a user has just inserted become public, or vote for it.
+
+        ``last``: the node in which it ends."""
+        if not self.promoter.promote(key, last) and self._ballot is not None:
+            self._ballot.vote(last)
+
+    def note_request(self, last: Node) -> None:
+        """Let what one more request hit become private, or end a voting window.
+
+        Where users vote nothing is demoted: the monitor's counts of users are exact, and a
+        demotion would tell them."""
+        ballot = self._ballot
+        if ballot is None:
+            self.demoter.demote_probed(last)
+        elif self._clock.admitted % ballot.budget.window_requests == 0:
+            for node in ballot.end_window():
+                self.promoter.publish_down_to(node)
 
     # Published prefixes
 

@@ -26,6 +26,7 @@ from sglang.srt.mem_cache.radix_cache import RadixCache, RadixKey
 from sglang.srt.tenancy.cache.adapters.hiradix.events import KVEventPublisher
 from sglang.srt.tenancy.cache.adapters.hiradix.memory import PoolMemory
 from sglang.srt.tenancy.cache.adapters.hiradix.requests import RequestInserter
+from sglang.srt.tenancy.cache.adapters.hiradix.shared_secret import shared_secret
 from sglang.srt.tenancy.cache.core.cache import Engine, Lasting, OwnedCache, TierSize
 from sglang.srt.tenancy.cache.core.check import digest
 from sglang.srt.tenancy.cache.core.erasure import Erased, StoredPages
@@ -64,7 +65,8 @@ class TenantCache(RadixCache):
         **upstream: Any,
     ):
         self._options = policy_options(options)
-        self._lasting = Lasting(params.page_size, self._options)
+        secret = shared_secret(params.tp_cache_group) if self._options.votes else b""
+        self._lasting = Lasting(params.page_size, self._options, secret)
         self._division = weights, shares or None
         self.usage = UsageCounter(weights.keys())
         self._report_cached = options.tenant_report_cached
@@ -253,6 +255,13 @@ def policy_options(options: TenantOptions) -> PolicyOptions:
         rdr_min_hits=options.tenant_rdr_min_hits,
         quarantine_epochs=options.tenant_quarantine_epochs,
         idle_ttl=options.tenant_idle_ttl or None,
+        promotion=options.tenant_promotion,
+        # Each data-parallel rank has a tree, and a budget, of its own; users come to all.
+        dp_epsilon=options.tenant_dp_epsilon / int(getattr(options, "dp_size", 1)),
+        dp_delta=options.tenant_dp_delta / int(getattr(options, "dp_size", 1)),
+        dp_votes=options.tenant_dp_votes,
+        dp_window=options.tenant_dp_window,
+        dp_period=options.tenant_dp_period,
         # dfs-weight matches all that wait, then walks the tree to find them at the nodes where
         # their matches ended: whoever waits at a node that was joined meanwhile would be lost.
         join_chains=getattr(options, "schedule_policy", None) != "dfs-weight",
