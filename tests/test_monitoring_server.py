@@ -61,6 +61,7 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         *("--max-total-tokens", "2048", "--schedule-policy", "dlpm", "--enable-metrics"),
         *("--max-running-requests", "2"),
         *("--tenant-config", str(config), "--admin-api-key", ADMIN),
+        *("--tenant-response-cache", "1000000"),
         # One user's hits alone are soon a probe.
         *("--tenant-epoch-requests", "64", "--tenant-rdr-min-hits", "20"),
         *("--tenant-rdr-threshold", "0.12"),
@@ -95,6 +96,7 @@ class Load:
         self._publish(scraping)
         self._probe(scraping)
         self._be_refused()
+        self._repeat()
         with ThreadPoolExecutor(9) as pool:
             others = [pool.submit(self._reader, key) for key in (ANNE, BILL) * 3]
             others += [pool.submit(self._impatient) for _ in range(3)]
@@ -112,14 +114,21 @@ class Load:
         for other in others:
             other.result()
 
-    def _ask(self, key: str, prompt: str, tokens: int = 4) -> httpx.Response:
+    def _ask(
+        self, key: str, prompt: str, tokens: int = 4, cached: str = "no-store"
+    ) -> httpx.Response:
+        """``cached``: by default each request is the engine's to answer."""
         params = {"max_new_tokens": tokens, "temperature": 0, "ignore_eos": True}
         return httpx.post(
             f"{self._server.url}/generate",
             json={"text": prompt, "sampling_params": params},
-            headers={"Authorization": f"Bearer {key}"},
+            headers={"Authorization": f"Bearer {key}", "Cache-Control": cached},
             timeout=120,
         )
+
+    def _repeat(self) -> None:
+        for _ in range(2):
+            assert self._ask(CARL, "again", cached="max-age=60").status_code == 200
 
     def _reader(self, key: str) -> None:
         prompts = [fresh_prompt(300) for _ in range(3)]

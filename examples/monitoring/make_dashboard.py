@@ -483,6 +483,48 @@ def _attacks() -> Row:
     )
 
 
+def _responses() -> Row:
+    return Row(
+        "Response cache",
+        [
+            curves(
+                "Requests the response cache saw",
+                "With --tenant-response-cache. hits: answered with what was kept, or together with "
+                "another request; misses: computed; bypasses: not to be kept.",
+                [Query(_rate("response_cache_requests_total", "result"), "{{result}}")],
+                "reqps",
+                stacked=True,
+            ),
+            curves(
+                "Seconds of computing saved",
+                "What the engine took, the first time, for answers that were given again; for each "
+                "second.",
+                [Query(_rate("response_cache_saved_seconds_total"), "saved")],
+                "short",
+                axis="s/s",
+            ),
+            curves(
+                "Answers kept",
+                "Bytes of all users' answers, and how many.",
+                [
+                    Query(_sum(_metric("response_cache_bytes")), "bytes"),
+                    Query(_sum(_metric("response_cache_entries")), "answers"),
+                ],
+                "short",
+            ),
+            curves(
+                "Answers dropped, and failures of the store",
+                "evicted for room, expired by age; a file or Redis that fails is gone on without.",
+                [
+                    Query(_per_minute("response_cache_dropped_total", "reason"), "{{reason}}"),
+                    Query(_per_minute("response_cache_failures_total"), "store failed"),
+                ],
+                "cpm",
+            ),
+        ],
+    )
+
+
 def tenants() -> Json:
     """The dashboard."""
     requests = "sglang:tenant_requests_total"
@@ -493,7 +535,7 @@ def tenants() -> Json:
         "SGLang: tenants",
         "Who shares what, who holds and gets how much, what the detector does, who attacks. "
         "Written by examples/monitoring/make_dashboard.py.",
-        [_glance(), _sharing(), _memory(), _fairness(), _detector(), _attacks()],
+        [_glance(), _sharing(), _memory(), _fairness(), _detector(), _responses(), _attacks()],
         variables=[
             datasource_variable(),
             label_variable("model", "Model", requests, "model_name"),
