@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,6 +76,17 @@ def metrics(server: Server) -> Series:
     return parse(server.http.get("/metrics").text)
 
 
+def settled(server: Server) -> Series:
+    """Return the metrics when what was asked before, a health check too, has been sampled."""
+    before = metrics(server)
+    while True:
+        time.sleep(2.5)  # they are sampled once a second
+        now = metrics(server)
+        if total(now, "requests_total") == total(before, "requests_total"):
+            return now
+        before = now
+
+
 def user_metrics(server: Server) -> str:
     response = server.http.get("/tenant/metrics", headers={"Authorization": f"Bearer {ADMIN}"})
     assert response.status_code == 200
@@ -83,7 +95,7 @@ def user_metrics(server: Server) -> str:
 
 
 def test_tokens_are_counted_where_they_were_found(server: Server) -> None:
-    before = metrics(server)
+    before = settled(server)
     prompt = fresh_prompt(200)
     sent = [ask(server, ANNE, prompt).json()["meta_info"] for _ in range(3)]
     found = sum(meta["cached_tokens"] for meta in sent)
@@ -103,7 +115,7 @@ def test_tokens_are_counted_where_they_were_found(server: Server) -> None:
 
 
 def test_what_is_evicted_and_comes_back_is_counted_by_tier(server: Server) -> None:
-    before = metrics(server)
+    before = settled(server)
     prompt = fresh_prompt(300)
     ask(server, ANNE, prompt)
     for _ in range(12):
