@@ -20,7 +20,7 @@ SOURCES := $(wildcard *.toml *.json *.py constraints/*.txt) $(shell find build_h
 
 .DEFAULT_GOAL := help
 .PHONY: help serve demo install test test-fast fuzz soak soak-users bench-tree bench-detector \
-	bench-side-channel bench-sharing bench-collusion bench-monitor bench-round bench-eviction \
+	bench-side-channel bench-sharing bench-collusion bench-monitor bench-round bench-eviction bench-response-cache \
 	bench-fairness bench-engines bench-levers lint update-locks clean
 
 help: ## List the targets
@@ -82,6 +82,9 @@ bench-engines: $(BENCHABLE) ## Compare with upstream and with Hugging Face's gen
 
 bench-levers: $(BENCHABLE) ## Measure what single settings do to the time of answers (10 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/levers.py $(ARGS)
+
+bench-response-cache: $(BENCHABLE) ## Time a repeated request: our cache, our proxy, LiteLLM's, the engine (ARGS=--quick)
+	$(BIN)/python benchmarks/response_cache.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .
