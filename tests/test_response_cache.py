@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from sglang.srt.tenancy.errors import RequestError
-from sglang.srt.tenancy.response_cache.asked import Asked, Rules
 from sglang.srt.tenancy.response_cache.cache import ResponseCache
 from sglang.srt.tenancy.response_cache.cache_control import CacheControl
+from sglang.srt.tenancy.response_cache.cacheable_request import CacheableRequest, Rules
 from sglang.srt.tenancy.response_cache.endpoints.registry import ENDPOINTS
 from sglang.srt.tenancy.response_cache.entry import Entry, Key
 from sglang.srt.tenancy.response_cache.memory import MemoryStore
@@ -331,7 +331,7 @@ async def test_five_hundred_at_once_are_one_computation() -> None:
     assert Counter(client.said for client in clients) == {"MISS": 1, "HIT": 499}
 
 
-def _asked(body: dict[str, Any], owner: str = "ann") -> Asked | None:
+def _asked(body: dict[str, Any], owner: str = "ann") -> CacheableRequest | None:
     return RULES.asked(ENDPOINTS[PATH], owner, [], body)
 
 

@@ -32,6 +32,7 @@ keys = ["{ANNE}"]
 keys = ["{BILL}"]
 max_running = 1
 max_queued = 0
+cache_share = 0.5
 """
 GREEDY = {"max_new_tokens": 6, "temperature": 0, "ignore_eos": True}
 
@@ -246,6 +247,38 @@ def _process(operator: Operator) -> dict[str, Any]:
     return operator.json("GET", "/tenant/response_cache")["process"]
 
 
+def test_what_an_operator_aborts_is_not_kept(server: Server, operator: Operator) -> None:
+    """Upstream's /v1/messages says of it that it is complete."""
+    body = _body_of("/v1/messages", fresh_prompt(20)) | {"max_tokens": 1000}
+    with ThreadPoolExecutor(1) as pool:
+        cut_off = pool.submit(ask, server, "/v1/messages", body)
+        until(
+            lambda: operator.json("GET", "/tenant/stats")["process"]["engine_requests"] == 1,
+            "it runs",
+        )
+        operator.ask("POST", "/abort_request", {"abort_all": True}).raise_for_status()
+        cut_off.result()
+    assert ask(server, "/v1/messages", body | {"max_tokens": 4}).status_code == 200
+    before = _process(operator)["hits"]
+    body["stream"] = True
+    with httpx.stream(
+        "POST",
+        server.url + "/v1/messages",
+        json=body,
+        headers={"Authorization": f"Bearer {ANNE}"},
+    ) as again:
+        assert again.headers["x-cache"] == "MISS"
+    assert _process(operator)["hits"] == before
+
+
+def test_a_share_bounds_what_is_kept_of_a_user(operator: Operator) -> None:
+    rooms = [
+        operator.json("GET", f"/tenant/response_cache?user={user}")["store"]["room"]
+        for user in ("anne", "bill")
+    ]
+    assert rooms == [250_000, 500_000]
+
+
 def test_what_nobody_waits_for_any_more_ends(server: Server, operator: Operator) -> None:
     body = _body_of("/generate", fresh_prompt(20)) | {"stream": True}
     body["sampling_params"] = GREEDY | {"max_new_tokens": 1500}
@@ -353,18 +386,23 @@ def test_a_clear_reaches_each_http_process(shared: tuple[str, Server]) -> None:
         answers = [ask(server, "/generate", body, Connection="close") for _ in range(8)]
         return {said(answer) for answer in answers}
 
+    def held() -> list[int]:
+        """Ask the processes, by chance, what they keep of her."""
+        path = "/tenant/response_cache?user=anne"
+        return [operator.json("GET", path)["store"]["entries"] for _ in range(8)]
+
     until(lambda: looks() == {"HIT"}, "each process has it")
     operator.json("DELETE", "/tenant/response_cache?user=anne")
     # The notice comes by way of the schedulers; what was computed since is new.
     time.sleep(1)
     if place == "memory":
-        entries = [
-            operator.json("GET", "/tenant/response_cache")["store"]["entries"] for _ in range(8)
-        ]
-        assert entries == [0] * 8
+        assert held() == [0] * 8
     assert "MISS" in looks()
+    until(lambda: looks() == {"HIT"}, "each process has it again")
     operator.json("DELETE", "/tenant/users/anne/cache")
     time.sleep(1)
+    if place == "memory":
+        assert held() == [0] * 8
     assert "MISS" in looks()
 
 

@@ -20,7 +20,7 @@ from sglang.srt.multimodal.mm_utils import has_valid_data
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.tenancy.errors import RequestError, bad_field
 from sglang.srt.tenancy.grammar.trials import GrammarTrials
-from sglang.srt.tenancy.http import off_loop, ollama, processor_faults
+from sglang.srt.tenancy.http import anthropic_tools, off_loop, ollama, processor_faults
 from sglang.srt.tenancy.http.held_response import current_response
 from sglang.srt.tenancy.http.log import logger, where
 from sglang.srt.tenancy.http.rate_limiter import BYTES_PER_TOKEN, Permit, RateLimiter
@@ -32,7 +32,7 @@ from sglang.srt.tenancy.media.network import NameLookup
 from sglang.srt.tenancy.media.references import FIELDS, RequestMedia
 from sglang.srt.tenancy.media.remote import RemoteMedia
 from sglang.srt.tenancy.media.slots import MOST_IN_ALL
-from sglang.srt.tenancy.response_cache.computation import spoil
+from sglang.srt.tenancy.response_cache.computation import mark_aborted
 from sglang.srt.tenancy.user_id import account_name
 from sglang.srt.tenancy.validation.bounds import Bounds
 from sglang.srt.tenancy.validation.fields import EngineRequest, check_prompt, check_request
@@ -222,6 +222,7 @@ def install(
     if manager.mm_processor is not None:
         processor_faults.install()
     ollama.install()
+    anthropic_tools.install()
     HookRegistry.apply_hooks()
 
 
@@ -259,7 +260,7 @@ async def _generate(
                 response.refuse(fault)
             answered = True
             if _was_aborted(output):
-                spoil()
+                mark_aborted()
             if call is not None:
                 if not getattr(obj, "stream", False):
                     call.end()  # who takes one answer does not come for the end

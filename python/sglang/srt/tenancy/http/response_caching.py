@@ -15,8 +15,8 @@ from sglang.srt.tenancy.errors import RequestError
 from sglang.srt.tenancy.http.identity import RequestIdentity
 from sglang.srt.tenancy.http.refusal import refuse
 from sglang.srt.tenancy.http.request_context import current_identity
-from sglang.srt.tenancy.response_cache.asked import Rules
 from sglang.srt.tenancy.response_cache.cache import ResponseCache
+from sglang.srt.tenancy.response_cache.cacheable_request import Rules
 from sglang.srt.tenancy.response_cache.endpoints.registry import endpoints
 from sglang.srt.tenancy.response_cache.memory import MemoryStore
 from sglang.srt.tenancy.response_cache.store import ResponseStore
@@ -91,7 +91,11 @@ class ResponseCaching:
         if endpoint is None:
             await app(scope, receive, send)
             return
-        owner, asked = self._owner(current_identity()), None
+        identity = current_identity()
+        if identity is None or identity.is_the_server_itself:
+            await app(scope, receive, send)
+            return
+        owner, asked = self._owner(identity), None
         if owner is not None:
             try:
                 asked = self._rules.asked(endpoint, owner, scope["headers"], body)
@@ -120,9 +124,9 @@ class ResponseCaching:
             "store": {"kind": self.kind, **asdict(await cache.store.stats(owner))},
         }
 
-    def _owner(self, identity: RequestIdentity | None) -> str | None:
+    def _owner(self, identity: RequestIdentity) -> str | None:
         """Return whose answers may be kept; None: nobody's, of this request."""
-        if identity is None or identity.is_the_server_itself or identity.cache_scope == "none":
+        if identity.cache_scope == "none":
             return None
         user = identity.user_ids
         if user is None and self._share_anonymous and not identity.is_operator:

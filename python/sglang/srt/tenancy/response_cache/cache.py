@@ -11,12 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sglang.srt.tenancy.response_cache.asked import Asked
+from sglang.srt.tenancy.response_cache.cacheable_request import CacheableRequest
 from sglang.srt.tenancy.response_cache.computation import Computation
 from sglang.srt.tenancy.response_cache.endpoints.endpoint import Split
 from sglang.srt.tenancy.response_cache.entry import Entry, Key
+from sglang.srt.tenancy.response_cache.response_writer import (
+    HIT,
+    MISS,
+    ResponseWriter,
+    saying_bypass,
+)
 from sglang.srt.tenancy.response_cache.store import ResponseStore
-from sglang.srt.tenancy.response_cache.telling import HIT, MISS, Telling, saying_bypass
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -45,7 +50,7 @@ class _Flight:
     @property
     def may_be_joined(self) -> bool:
         """False where it is of before a clear, or may have been aborted: all who waited left."""
-        return not (self.cleared or self.computation.deserted)
+        return not (self.cleared or self.computation.abandoned)
 
 
 class ResponseCache:
@@ -92,7 +97,7 @@ class ResponseCache:
         await app(scope, receive, saying_bypass(send))
 
     async def answer(
-        self, asked: Asked, app: App, scope: Scope, receive: Receive, send: Send
+        self, asked: CacheableRequest, app: App, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer a request whose body has been read, until its client leaves.
 
@@ -108,13 +113,13 @@ class ResponseCache:
             with contextlib.suppress(asyncio.CancelledError):
                 await answering
 
-    async def _answer(self, asked: Asked, app: App, scope: Scope, send: Send) -> None:
-        telling = Telling(asked, self._split, send)
+    async def _answer(self, asked: CacheableRequest, app: App, scope: Scope, send: Send) -> None:
+        writer = ResponseWriter(asked, self._split, send)
         entry, ticket = await self._look_up(asked)
         if entry is not None and (kept := self._enough(entry, asked)) is not None:
             self.counts["hits"] += 1
             self.seconds_saved += entry.seconds
-            await telling.whole(kept, HIT, max(0, int(self._now() - entry.created)))
+            await writer.whole(kept, HIT, max(0, int(self._now() - entry.created)))
             return
         flight, told = None, False
         while not told:
@@ -122,11 +127,11 @@ class ResponseCache:
             self.counts["hits" if joined else "misses"] += 1
             flight.computation.watch()
             try:
-                told = await self._follow(flight, telling, asked, HIT if joined else MISS)
+                told = await self._follow(flight, writer, asked, HIT if joined else MISS)
             finally:
                 flight.computation.leave()
 
-    async def _look_up(self, asked: Asked) -> tuple[Entry | None, object]:
+    async def _look_up(self, asked: CacheableRequest) -> tuple[Entry | None, object]:
         """Return what is kept, if the request wants it. Not older than what is being computed."""
         while True:
             before = self._kept_so_far
@@ -141,7 +146,7 @@ class ResponseCache:
             return None, found.ticket
         return entry, found.ticket
 
-    def _enough(self, entry: Entry, asked: Asked) -> bytes | None:
+    def _enough(self, entry: Entry, asked: CacheableRequest) -> bytes | None:
         """Return the answer that an entry makes; None where it holds too few samples."""
         if not asked.bucket:
             return entry.bodies[0]
@@ -153,7 +158,7 @@ class ResponseCache:
 
     def _join_or_start(
         self,
-        asked: Asked,
+        asked: CacheableRequest,
         entry: Entry | None,
         ticket: object,
         app: App,
@@ -173,7 +178,7 @@ class ResponseCache:
         streamed = asked.streamed and entry is None
         body = asked.endpoint.with_samples(asked.body, missing) if asked.bucket else asked.body
         body = asked.endpoint.asked_stream(body) if streamed else {**body, "stream": False}
-        flight = _Flight(Computation(asked.endpoint, body, streamed=streamed), entry, ticket)
+        flight = _Flight(Computation(asked.endpoint, body), entry, ticket)
         flight.computation.start(app, scope)
         self._flights[name] = flight
         keeping = asyncio.get_running_loop().create_task(self._keep(name, flight, asked))
@@ -181,7 +186,7 @@ class ResponseCache:
         keeping.add_done_callback(self._keeping.discard)
         return flight, False
 
-    async def _keep(self, name: _Name, flight: _Flight, asked: Asked) -> None:
+    async def _keep(self, name: _Name, flight: _Flight, asked: CacheableRequest) -> None:
         """Keep a computation's answer, if there is a complete one."""
         try:
             answer = await _answer_of(flight.computation, asked)
@@ -193,7 +198,7 @@ class ResponseCache:
             if self._flights.get(name) is flight:
                 del self._flights[name]
 
-    def _entry(self, flight: _Flight, answer: bytes, asked: Asked) -> Entry:
+    def _entry(self, flight: _Flight, answer: bytes, asked: CacheableRequest) -> Entry:
         base, seconds = flight.base, flight.computation.seconds
         if base is None:
             return Entry(self._now(), seconds, (answer,))
@@ -203,7 +208,9 @@ class ResponseCache:
             bodies = (asked.endpoint.picked(bodies, range(asked.bucket)),)
         return Entry(base.created, base.seconds + seconds, bodies)
 
-    async def _follow(self, flight: _Flight, telling: Telling, asked: Asked, said: bytes) -> bool:
+    async def _follow(
+        self, flight: _Flight, writer: ResponseWriter, asked: CacheableRequest, said: bytes
+    ) -> bool:
         """Tell a client what a computation answers.
 
         False: it was a stream that failed, which only those who saw it grow can make use of.
@@ -212,25 +219,25 @@ class ResponseCache:
         await computation.begun()
         mine = said is MISS or asked.rid is None
         if computation.is_stream and asked.streamed and flight.base is None and mine:
-            await telling.live(computation, said)
+            await writer.live(computation, said)
             return True
         answer = await _answer_of(computation, asked)
         if answer is None:
             if computation.is_stream:
                 return False
-            await telling.as_it_is(computation, said)
+            await writer.as_it_is(computation, said)
             return True
         if flight.base is not None:
             bodies = (*flight.base.bodies, answer)
             answer = asked.endpoint.picked(bodies, range(asked.samples))
-        await telling.whole(answer, said, 0)
+        await writer.whole(answer, said, 0)
         return True
 
 
-async def _answer_of(computation: Computation, asked: Asked) -> bytes | None:
+async def _answer_of(computation: Computation, asked: CacheableRequest) -> bytes | None:
     """Return the final object of a computation, when it has ended; None without a complete one."""
     await computation.ended()
-    if computation.status != _OK or computation.spoilt:
+    if computation.status != _OK or computation.aborted:
         return None
     if computation.is_stream:
         answer = asked.endpoint.assembled(computation.kept, asked.body)
@@ -239,7 +246,7 @@ async def _answer_of(computation: Computation, asked: Asked) -> bytes | None:
     return answer if answer is not None and asked.endpoint.complete(answer) else None
 
 
-def _held(entry: Entry, asked: Asked) -> int:
+def _held(entry: Entry, asked: CacheableRequest) -> int:
     return sum(map(asked.endpoint.held, entry.bodies))
 
 

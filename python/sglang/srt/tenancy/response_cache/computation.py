@@ -32,15 +32,14 @@ _OK = 200
 class Computation:
     """One request to the engine, going on as long as somebody waits for it.
 
-    ``streamed``: whether it is asked for as a stream. ``status`` is 0 until the answer has begun.
+    ``status`` is 0 until the answer has begun.
     ``kept``: events of a stream, each with its blank line, without those that others repeat;
-    ``raw``: what has come of any other answer. ``spoilt``: it does not say all, whatever it says.
+    ``raw``: what has come of any other answer. ``aborted``: it does not say all, whatever it says.
     ``seconds``: that it took.
     """
 
-    def __init__(self, endpoint: Endpoint, body: Body, *, streamed: bool):
-        self.streamed = streamed
-        self.spoilt = False
+    def __init__(self, endpoint: Endpoint, body: Body):
+        self.aborted = False
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.kept: list[bytes] = []
@@ -53,7 +52,7 @@ class Computation:
         self.seconds = 0.0
         self._body = orjson.dumps(body)
         self._watching = 0
-        self._deserted = asyncio.Event()
+        self._abandoned = asyncio.Event()
         self._grown = asyncio.Event()
         self._began = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -70,9 +69,9 @@ class Computation:
         return self.status == _OK and kind.startswith(_STREAM)
 
     @property
-    def deserted(self) -> bool:
+    def abandoned(self) -> bool:
         """Whether all who waited have left: nobody may join what may be aborted."""
-        return self._deserted.is_set() and not self.over
+        return self._abandoned.is_set() and not self.over
 
     def watch(self) -> None:
         """Count one more client that waits."""
@@ -82,7 +81,7 @@ class Computation:
         """Count one client less; where nobody waits any more, the engine is told."""
         self._watching -= 1
         if not self._watching:
-            self._deserted.set()
+            self._abandoned.set()
 
     async def begun(self) -> None:
         """Wait until it is known how the answer begins."""
@@ -151,7 +150,7 @@ class Computation:
         async def receive() -> Message:
             if pending:
                 return pending.pop()
-            await self._deserted.wait()
+            await self._abandoned.wait()
             return {"type": "http.disconnect"}
 
         return receive
@@ -171,11 +170,11 @@ class Computation:
         self._tell()
 
 
-def spoil() -> None:
+def mark_aborted() -> None:
     """Have nothing kept of the answer that this runs for: it was cut off, and may not say so."""
     computation = _current.get()
     if computation is not None:
-        computation.spoilt = True
+        computation.aborted = True
 
 
 def _with_length(scope: Scope, size: int) -> Scope:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sglang.srt.tenancy.errors import RequestError, error_response
-from sglang.srt.tenancy.response_cache.asked import Asked, Rules
 from sglang.srt.tenancy.response_cache.cache import ResponseCache
+from sglang.srt.tenancy.response_cache.cacheable_request import CacheableRequest, Rules
 from sglang.srt.tenancy.response_cache.endpoints.registry import endpoints
 from sglang.srt.tenancy.response_cache.store import ResponseStore
 from sglang.srt.tenancy.response_cache.temperature import Defaults, is_greedy
@@ -91,7 +91,9 @@ class Proxy:
         else:
             await self.cache.answer(asked, self.forward, scope, receive, send)
 
-    def _asked(self, path: str, headers: list[tuple[bytes, bytes]], raw: bytes) -> Asked | None:
+    def _asked(
+        self, path: str, headers: list[tuple[bytes, bytes]], raw: bytes
+    ) -> CacheableRequest | None:
         """Return what is asked for; None where it is not the cache's. Raises RequestError 400."""
         try:
             body = orjson.loads(raw)
@@ -100,7 +102,9 @@ class Proxy:
         if not isinstance(body, dict):
             return None
         owner = owner_of(headers, body, self._user_header, self._anonymous)
-        return (owner and self._rules.asked(self._endpoints[path], owner, headers, body)) or None
+        if owner is None:
+            return None
+        return self._rules.asked(self._endpoints[path], owner, headers, body)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -37,14 +37,10 @@ class Forwarder:
             trust_env=False,
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        forwarding = asyncio.ensure_future(self._forward(scope, receive, send))
-        await forwarding
-
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
         request = self._client.build_request(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sglang.srt.tenancy.response_cache.asked import BUCKET, MOST_SAMPLES, Rules
+from sglang.srt.tenancy.response_cache.cacheable_request import BUCKET, MOST_SAMPLES, Rules
 from sglang.srt.tenancy.response_cache.endpoints.endpoint import Endpoint
 from sglang.srt.tenancy.response_cache.entry import Entry
 from sglang.srt.tenancy.response_cache.jsonl_import import Imported, read

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from sglang.srt.tenancy.response_cache.asked import USER_FIELDS
+from sglang.srt.tenancy.response_cache.cacheable_request import USER_FIELDS
 
 Anonymous = Literal["isolate", "share"]
 

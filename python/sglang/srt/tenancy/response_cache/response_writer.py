@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sglang.srt.tenancy.response_cache.asked import Asked
+from sglang.srt.tenancy.response_cache.cacheable_request import CacheableRequest
 from sglang.srt.tenancy.response_cache.computation import Computation
 from sglang.srt.tenancy.response_cache.endpoints.endpoint import Split
 
@@ -21,10 +21,10 @@ _AT_ONCE = 64 << 10  # bytes of a replayed stream that are sent together
 _OF_FORM = (b"content-length", b"content-type", b"transfer-encoding")
 
 
-class Telling:
+class ResponseWriter:
     """The answer to one request, sent through ``send``."""
 
-    def __init__(self, asked: Asked, split: Split, send: Send):
+    def __init__(self, asked: CacheableRequest, split: Split, send: Send):
         self._asked = asked
         self._split = split
         self._send = send

@@ -31,7 +31,7 @@ _MEDIA = ("image", "video", "audio")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CacheableRequest:
     """A request that the cache may answer.
 
     ``body``: as it is passed on, without our fields. ``samples``: asked for out of a ``bucket`` of
@@ -66,7 +66,7 @@ class Rules:
         owner: str,
         headers: Iterable[tuple[bytes, bytes]],
         body: Mapping[str, Any],
-    ) -> Asked | None:
+    ) -> CacheableRequest | None:
         """Return what a user asks for; None for what the cache has nothing to do with.
 
         Raises RequestError 400 for a bucket that is none.
@@ -86,7 +86,7 @@ class Rules:
         digest = _digest(endpoint.path, kept, bool(bucket), self.engine())
         if digest is None:
             return None
-        return Asked(
+        return CacheableRequest(
             endpoint=endpoint,
             key=Key(owner, digest),
             body=passed_on,
