@@ -111,7 +111,8 @@ def test_an_operator_watches_the_tree_grow(server: Server) -> None:
         assert re.fullmatch("[0-9a-f]{16}", page.locator("#owners .mono").first.inner_text())
         assert not any(user in page.content() for user in USERS)
         assert page.inner_text("#policy") == "vtc"
-        # By keyboard: into the tree, along it, zoom, and back.
+        # By keyboard: into the tree, along it, zoom, and back; nothing new may come between.
+        page.click("#pause")
         page.focus("#icicle")
         assert node(page).startswith("The whole tree")
         page.keyboard.press("ArrowDown")
@@ -128,6 +129,7 @@ def test_an_operator_watches_the_tree_grow(server: Server) -> None:
         assert node(page).startswith("Public")
         page.keyboard.press("Escape")
         assert page.locator("#crumbs button").count() == 1
+        page.click("#pause")
         # The same as a table.
         page.click("#as-table")
         expect(page.locator("#table tbody tr").first).to_contain_text("public")
