@@ -340,6 +340,11 @@ def test_other_weights_answer_for_themselves(
     assert said(ask(server, "/generate", body)) == "MISS"
 
 
+def test_collections_leave_out_what_start_up_made(server: Server) -> None:
+    """Else one user's requests bring about pauses of 0.4 s for all, now and then."""
+    assert "Freezing GC in Tokenizer Manager process" in server.log
+
+
 def test_what_is_kept_and_given_shows_in_metrics(server: Server) -> None:
     name = "response_cache_requests_total"
     before = _metric(server, name, result="hits")

@@ -154,6 +154,15 @@ def test_every_http_process_knows_the_keys(replicas: Server) -> None:
     assert min(cached(reply) for reply in replies[1::2]) < 16
 
 
+@pytest.mark.parametrize(("process", "number"), [("Scheduler", 2), ("Detokenizer Manager", 1)])
+def test_collections_leave_out_what_start_up_made(
+    replicas: Server, process: str, number: int
+) -> None:
+    """HTTP processes do too; that several of them do is not logged by upstream."""
+    line = f"Freezing GC in {process} process"
+    until(lambda: replicas.log.count(line) >= number, line)
+
+
 def test_without_an_admin_key_operators_endpoints_are_shut(replicas: Server) -> None:
     alice = holders(replicas)[0]
     for path in ("/flush_cache", "/tenant/selftest"):

@@ -42,9 +42,9 @@ def proxy(upstream: str, folder: Path) -> Iterator[str]:
     port = free_port()
     module = "sglang.srt.tenancy.response_proxy"
     command = [sys.executable, "-m", module, "--upstream", upstream, "--port", str(port), "--quiet"]
-    with _process(command, folder / "proxy.log"):
+    with _process(command, folder / "proxy.log") as process:
         url = f"http://127.0.0.1:{port}"
-        _wait(url + "/cache/stats", folder / "proxy.log")
+        _wait(url + "/cache/stats", process, folder / "proxy.log")
         yield url
 
 
@@ -61,10 +61,15 @@ def litellm(upstream: str, folder: Path) -> Iterator[str]:
     }
     config.write_text(json.dumps(settings))
     command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
-    with _process([*command, "--telemetry", "False"], folder / "litellm.log", env):
+    env = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        # No keys, as in the others: checking them is not what is compared.
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    }
+    with _process([*command, "--telemetry", "False"], folder / "litellm.log", env) as process:
         url = f"http://127.0.0.1:{port}"
-        _wait(url + "/health/liveliness", folder / "litellm.log")
+        _wait(url + "/health/liveliness", process, folder / "litellm.log")
         yield url
 
 
@@ -86,7 +91,7 @@ def _installed() -> Path:
 @contextlib.contextmanager
 def _process(
     command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -96,15 +101,15 @@ def _process(
             env={**os.environ, **(env or {})},
         )
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
-def _wait(url: str, log: Path) -> None:
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(url).status_code == httpx.codes.OK:
                 return

@@ -62,6 +62,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.grammar.log import hide_grammars
     from sglang.srt.tenancy.http import (
         foreign_keys,
+        garbage,
         intake,
         page,
         process_metrics,
@@ -121,3 +122,4 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
         await warm_file(app, resolver.config)
     manager = get_global_state().tokenizer_manager
     await detector.start(client, manager, options, metrics.observe_latency())
+    await garbage.freeze(manager)
