@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import os
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ _SIZE, _TTL, _SHARE = 256 << 20, 86_400.0, 1.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until stopped. Returns the exit code."""
     server = server_of(argv)
+    # Else a collection walks all that was imported, and all who ask wait for it.
+    gc.collect()
+    gc.freeze()
     server.run()
     return 0
 
