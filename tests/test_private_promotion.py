@@ -12,6 +12,7 @@ import pytest
 from colluding.server import Server
 from support.core_engine import Key
 
+from sglang.srt.tenancy.cache.core import report
 from sglang.srt.tenancy.cache.core.elsewhere import Elsewhere
 from sglang.srt.tenancy.cache.core.options import PolicyOptions
 from sglang.srt.tenancy.cache.core.vote_threshold import VoteThreshold, advantage_bound
@@ -182,6 +183,29 @@ def test_whose_copy_is_gone_does_not_count() -> None:
         cache.erase(f"u{number}")
     end_window(cache)
     assert seen_by_a_stranger(cache) == 0
+
+
+def test_an_erased_user_is_in_no_ballot_and_has_no_vote_more() -> None:
+    cache = server()
+    for number in range(ENOUGH):
+        ask_in_two_ways(cache, f"u{number}")
+    votes = report.stats(cache.core, 0)["votes"]
+    assert (votes["windows"], votes["prefixes"], votes["votes"]) == (0, 1, ENOUGH)
+    assert votes["requests_left"] == OPTIONS.dp_window - 2 * ENOUGH
+    cache.core.erase("u0")
+    cache.core.erase("u0")
+    assert report.stats(cache.core, 0)["votes"]["votes"] == ENOUGH - 1
+    ask_in_two_ways(cache, "u0")  # the vote of this period is spent
+    assert report.stats(cache.core, 0)["votes"]["votes"] == ENOUGH - 1
+    for number in range(1, ENOUGH):
+        cache.core.erase(f"u{number}")
+    assert report.stats(cache.core, 0)["votes"]["prefixes"] == 0
+    end_window(cache)
+    assert seen_by_a_stranger(cache) == 0
+
+
+def test_where_users_are_counted_there_are_no_votes() -> None:
+    assert report.stats(server(promotion="count").core, 0)["votes"] is None
 
 
 def test_each_vote_needs_a_scan_result_of_its_own() -> None:

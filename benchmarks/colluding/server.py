@@ -98,7 +98,7 @@ class Server:
 
     def erase(self, user: str) -> None:
         """Free what is private to a user, as eviction may at any time."""
-        self.core.erase(user)
+        self.core.eraser.erase(user)  # not the cache's, which takes back votes, too
 
     def end_window(self, number: int) -> None:
         """Send requests of nobody until voting window ``number`` ends, which must be running."""

@@ -464,6 +464,8 @@ class Model:
                 page.public.candidates |= {NOBODY}
             if page.public is None and not page.owners:
                 del self.pages[place]
+        for voters in self.votes.values():
+            voters.pop(user, None)
 
     def flush(self) -> None:
         self.pages.clear()

@@ -225,6 +225,7 @@ class OwnedCache:
     def erase(self, user: str) -> Erased:
         """As ``Eraser.erase``."""
         self.idle.drop(user)
+        self.sharing.forget(user)
         return self.eraser.erase(user)
 
     def protected_size(self) -> int:

@@ -27,7 +27,7 @@ COUNTERS = ("epoch", "hit_cur", "u_cnt_l", "hit_pre", "u_pre")
 def stats(cache: OwnedCache, owners: int) -> dict[str, Any]:
     """Sum up one tree. Sizes are in tokens; ``owners``: how many of the largest are listed.
 
-    ``host`` is None where there is no host tier.
+    ``host`` is None where there is no host tier, ``votes`` where nobody votes.
     """
     return {
         "epoch": cache.clock.epoch,
@@ -44,6 +44,7 @@ def stats(cache: OwnedCache, owners: int) -> dict[str, Any]:
             "capacity": int(cache.host.order.capacity),
             **_occupancy(cache.host.order, owners),
         },
+        "votes": cache.sharing.votes(),
         "counts": {name: int(count) for name, count in cache.counts.items()},
     }
 

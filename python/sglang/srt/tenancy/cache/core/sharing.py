@@ -74,6 +74,17 @@ class SharingPolicy:
             for node in ballot.end_window():
                 self.promoter.publish_down_to(node)
 
+    # What operators ask for
+
+    def forget(self, owner: str) -> None:
+        """As ``Ballot.forget``, where users vote."""
+        if self._ballot is not None:
+            self._ballot.forget(owner)
+
+    def votes(self) -> dict[str, int] | None:
+        """As ``Ballot.stats``; None where nobody votes."""
+        return None if self._ballot is None else self._ballot.stats(self._clock.admitted)
+
     # Published prefixes
 
     def publish(self, tokens: Sequence[int]) -> None:

@@ -107,6 +107,27 @@ class Ballot:
         voters[user] = common
         common.state |= VOTED
 
+    def forget(self, owner: str) -> None:
+        """Take back the votes of an owner who is erased. Those of the period stay spent."""
+        user = account_name(owner)
+        for prefix, voters in list(self._votes.items()):
+            node = voters.get(user)
+            if node is not None and node.owner == owner:
+                del voters[user]
+                node.state &= ~VOTED
+                if not voters:
+                    del self._votes[prefix]
+
+    def stats(self, admitted: int) -> dict[str, int]:
+        """Tell an operator how far the window is. To anybody else this would tell exact counts."""
+        requests = self.budget.window_requests
+        return {
+            "windows": self.budget.window,
+            "requests_left": requests - admitted % requests,
+            "prefixes": len(self._votes),
+            "votes": sum(map(len, self._votes.values())),
+        }
+
     def end_window(self) -> list[Node]:
         """Count, and forget, the votes. Returns for each prefix that has enough of them a private
         node that ends there.
