@@ -83,7 +83,7 @@ bench-engines: $(BENCHABLE) ## Compare with upstream and with Hugging Face's gen
 bench-levers: $(BENCHABLE) ## Measure what single settings do to the time of answers (10 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/levers.py $(ARGS)
 
-bench-response-cache: $(BENCHABLE) ## Time a repeated request: our cache, our proxy, LiteLLM's, the engine (ARGS=--quick)
+bench-response-cache: $(BENCHABLE) ## Time a repeated request: our cache, our proxy, LiteLLM's, the engine (4 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/response_cache.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream

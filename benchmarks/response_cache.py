@@ -117,11 +117,14 @@ def _measure(urls: dict[str, str], quick: bool) -> tuple[dict[str, Any], dict[st
 
 
 def _misses(url: str) -> int | None:
-    """Return how many requests the server computed, by its own count; None where it has none."""
-    answer = httpx.get(
-        url + "/tenant/response_cache", headers={"Authorization": f"Bearer {ADMIN_KEY}"}
-    )
-    return int(answer.json()["process"]["misses"]) if answer.status_code == 200 else None
+    """Return how many requests a place computed, by its own count; None where it has none."""
+    admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    for path in ("/tenant/response_cache", "/cache/stats"):
+        answer = httpx.get(url + path, headers=admin)
+        if answer.status_code == httpx.codes.OK:
+            told = answer.json()
+            return int(told.get("process", told)["misses"])
+    return None
 
 
 def _targets(results: dict[str, Any], stampedes: dict[str, Any]) -> list[Target]:
