@@ -3,8 +3,10 @@
     python benchmarks/side_channel.py [--quick] [--modes upstream selective ...] [--url URL]
 
 Starts a server in each mode on the same settings, lets victims talk and an attacker probe, and
-writes side_channel.json and two pictures into benchmarks/results. With --url a running server is
-attacked instead; --modes then says (once) which mode it is in, that is, what to expect of it.
+writes side_channel.json and two pictures into benchmarks/results; then one with a response cache
+(--modes responses: that alone), of which side_channel_responses.json and .png tell. With --url a
+running server is attacked instead; --modes then says (once) which mode it is in, that is, what to
+expect of it.
 docs/threat-model.md defines the measures.
 """
 
@@ -19,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attacks import cached_responses, response_figure, response_targets
 from attacks.attack_figures import draw, draw_times
 from attacks.attack_targets import rows, summary, targets
 from attacks.campaign import attack
@@ -27,13 +30,16 @@ from attacks.monitor import SOONER
 from attacks.scenario import FULL, QUICK, Effort, Scenario
 from report.machine import describe
 from report.program import leave, options_of
-from report.target import all_met, verdicts
+from report.target import Target, all_met, verdicts
 from serving.client import Client
+from serving.completions import CompletionsClient
 from serving.prompts import Prompts
-from serving.server import MODES, SELECTIVE, UPSTREAM, Mode, Model, running
+from serving.server import ISOLATED, MODES, SELECTIVE, UPSTREAM, Mode, Model, running
 from tqdm import tqdm
 
 SEED = 7
+RESPONSES = "responses"  # the response cache, in the place of a mode
+GUESSES, QUICK_GUESSES = 40, 6  # right ones, and as many wrong ones, in each attack on it
 ADMIN_KEY = "sk-benchmark"
 DEVICE_TOKENS = 16_384
 # Longest match first, as published attacks have it; prefill in small steps, so that a queue is
@@ -48,19 +54,27 @@ SETTINGS = (
 def main() -> int:
     parser = _parser()
     options = parser.parse_args()
-    if options.url and len(options.modes or ()) != 1:
-        parser.error("--url: say with one --modes which mode that server is in")
     default = [UPSTREAM.name, SELECTIVE.name] if options.quick else list(MODES)
-    chosen = [MODES[name] for name in options.modes or default]
-    started = time.monotonic()
-    machine = describe()
-    results: dict[str, Any] = {}
+    chosen = options.modes or [*default, RESPONSES]
+    if options.url and (len(chosen) != 1 or RESPONSES in chosen):
+        parser.error("--url: say with one --modes which mode that server is in")
+    modes = [MODES[name] for name in chosen if name != RESPONSES]
+    judged: list[Target] = []
     with tempfile.TemporaryDirectory() as folder:
-        for mode in chosen:
-            results[mode.name] = _attacked(
-                mode, _effort(mode, options.quick), options, Path(folder)
-            )
-            tqdm.write(f"{mode.name}\n{summary(results[mode.name])}\n")
+        if modes:
+            judged += _modes(modes, options, Path(folder))
+        if RESPONSES in chosen:
+            judged += _responses(options, Path(folder))
+    return 0 if all_met(judged) or not options.strict else 1
+
+
+def _modes(modes: list[Mode], options: argparse.Namespace, folder: Path) -> list[Target]:
+    """Attack the prefix cache in each mode; print, draw and return what is asked of it."""
+    started, machine = time.monotonic(), describe()
+    results: dict[str, Any] = {}
+    for mode in modes:
+        results[mode.name] = _attacked(mode, _effort(mode, options.quick), options, folder)
+        tqdm.write(f"{mode.name}\n{summary(results[mode.name])}\n")
     judged = targets(results)
     print(verdicts(judged))
     report = {
@@ -73,13 +87,46 @@ def main() -> int:
     }
     leave("side_channel", options.out, report, partial(draw, results))
     draw_times(results, options.out / "side_channel_ttft.png")
-    return 0 if all_met(judged) or not options.strict else 1
+    return judged
+
+
+def _responses(options: argparse.Namespace, folder: Path) -> list[Target]:
+    """Attack the response cache of a server of its own; as ``_modes``."""
+    started, machine = time.monotonic(), describe()
+    guesses = QUICK_GUESSES if options.quick else GUESSES
+    flags = cached_responses.flags(folder)
+    with running(Model(options.model), ISOLATED, flags) as url:
+        results = asyncio.run(_attack_responses(url, guesses))
+    print(f"{RESPONSES}\n{response_targets.summary(results)}\n")
+    judged = response_targets.targets(results)
+    print(verdicts(judged))
+    report = {
+        "machine": machine,
+        "quick": options.quick,
+        "seconds": round(time.monotonic() - started),
+        "settings": list(cached_responses.SETTINGS),
+        "targets": rows(judged),
+        "attacks": results,
+    }
+    leave("side_channel_responses", options.out, report, partial(response_figure.draw, results))
+    return judged
+
+
+async def _attack_responses(url: str, guesses: int) -> dict[str, Any]:
+    total = 2 * guesses * len(cached_responses.ATTACKS)
+    async with CompletionsClient(url) as client:
+        with tqdm(total=total, desc=RESPONSES, unit="guess", leave=False, disable=None) as bar:
+            scene = cached_responses.Scene(client, Prompts(SEED), bar.update)
+            return await cached_responses.attack_responses(scene, guesses)
 
 
 def _parser() -> argparse.ArgumentParser:
     quick, model = "few probes: does it run at all?", ".models/bench"
     parser = options_of(__doc__, quick=quick, strict=True, model=model)
-    parser.add_argument("--modes", nargs="+", choices=MODES, metavar="MODE", help=", ".join(MODES))
+    choices = [*MODES, RESPONSES]
+    parser.add_argument(
+        "--modes", nargs="+", choices=choices, metavar="MODE", help=", ".join(choices)
+    )
     parser.add_argument("--url", help="attack this server instead of starting one")
     parser.add_argument("--admin-key", default=ADMIN_KEY, help="of the server at --url")
     parser.add_argument(

@@ -39,12 +39,12 @@ def _open(result: Mapping[str, Any]) -> Iterator[Target]:
         name = f"AUC by cached_tokens 1 at {length} tokens"
         yield Target(name, exact, 1, ">=", shown=f"{exact:.3f}")
     flagged = result["flagged"]
-    yield _all("sensitive content confirmed", flagged["confirmed"], flagged["guesses"])
+    yield all_of("sensitive content confirmed", flagged["confirmed"], flagged["guesses"])
     count, order = (
         next(r for r in result["recovery"] if r["signal"] == signal)
         for signal in ("cached_tokens", "order")
     )
-    yield _all("secrets recovered by cached_tokens", count["whole"], count["secrets"])
+    yield all_of("secrets recovered by cached_tokens", count["whole"], count["secrets"])
     name, share = "order recovers more than chance", order["share"]
     yield Target(name, share, 3 * order["chance"], ">", shown=f"{share:.0%} of tokens")
     from_host = result["host_tier"]["from_host"]
@@ -56,17 +56,17 @@ def _closed(result: Mapping[str, Any]) -> Iterator[Target]:
         by_time = each["by_time"]
         if by_time["hits"] + by_time["misses"] >= FEW:
             name = f"AUC by time silent at {length} tokens"
-            yield _silent(name, by_time["wide_low"], by_time["wide_high"])
+            yield silent(name, by_time["wide_low"], by_time["wide_high"])
     for length, each in result["order"].items():
         name = f"AUC by order silent at {length} tokens"
-        yield _silent(name, each["wide_low"], each["wide_high"])
+        yield silent(name, each["wide_low"], each["wide_high"])
     trials = [*result["counted"], result["chat"]]
     asked, leaked = (sum(t[key] for t in trials) for key in ("right_guesses", "confirmed"))
-    yield _none("no right guess confirmed", leaked, _of(leaked, asked))
+    yield none_of("no right guess confirmed", leaked, part_of(leaked, asked))
     if result["flagged"]:
         yield from _sensitive(result["flagged"])
     owners, found = (sum(t[key] for t in trials) for key in ("owner_asked", "owner_hits"))
-    yield _all("owners find what they said", found, owners)
+    yield all_of("owners find what they said", found, owners)
     tier = result["host_tier"]
     yield Target.holds(
         "no tokens from others out of the host tier",
@@ -77,11 +77,11 @@ def _closed(result: Mapping[str, Any]) -> Iterator[Target]:
     name = "no piece of a secret recovered but by luck"
     yield Target(name, luck, LUCK, ">", shown=f"p {luck:.2g}")
     told = sum(c["confirmed"] for c in result["collusion"] if c["accounts"] < 3)
-    yield _none("nothing confirmed to fewer accounts than the threshold", told, str(told))
+    yield none_of("nothing confirmed to fewer accounts than the threshold", told, str(told))
     if result["detects"]:
         cases = [c for c in result["collusion"] if c["content"] == "flagged"]
         told = sum(max(0, c["confirmed"] - c["false"]) for c in cases)
-        yield _none("nothing sensitive told to any number of accounts", told, str(told))
+        yield none_of("nothing sensitive told to any number of accounts", told, str(told))
     bound = sum(forgery["works"] for forgery in result["forgery"] if forgery["bound"])
     free = sum(forgery["works"] for forgery in result["forgery"] if not forgery["bound"])
     name = "a forged name fails where it is bound, works where not"
@@ -90,31 +90,31 @@ def _closed(result: Mapping[str, Any]) -> Iterator[Target]:
 
 def _sensitive(flagged: Mapping[str, Any]) -> Iterator[Target]:
     told, asked = flagged["confirmed"], flagged["guesses"]
-    yield _none("nothing sensitive confirmed that many share", told, _of(told, asked))
+    yield none_of("nothing sensitive confirmed that many share", told, part_of(told, asked))
     if 2 * asked >= FEW:
         by_time = flagged["by_time"]
-        yield _silent("AUC by time silent for it", by_time["low"], by_time["high"])
-    yield _all("those who share it find it", flagged["owner_hits"], flagged["owner_asked"])
+        yield silent("AUC by time silent for it", by_time["low"], by_time["high"])
+    yield all_of("those who share it find it", flagged["owner_hits"], flagged["owner_asked"])
 
 
-def _silent(name: str, low: float, high: float) -> Target:
+def silent(name: str, low: float, high: float) -> Target:
     """The interval holds 0.5: the signal tells nothing."""
     return Target.holds(name, low <= 0.5 <= high, shown=f"{low:.2f} to {high:.2f}")
 
 
-def _all(name: str, part: int, whole: int) -> Target:
-    return Target.holds(name, part == whole, shown=_of(part, whole))
+def all_of(name: str, part: int, whole: int) -> Target:
+    return Target.holds(name, part == whole, shown=part_of(part, whole))
 
 
-def _none(name: str, value: int, shown: str) -> Target:
+def none_of(name: str, value: int, shown: str) -> Target:
     return Target(name, value, 0, "<=", shown=shown)
 
 
-def _interval(separation: Mapping[str, Any]) -> str:
+def interval(separation: Mapping[str, Any]) -> str:
     return f"[{separation['low']:.2f}, {separation['high']:.2f}]"
 
 
-def _of(part: int, whole: int) -> str:
+def part_of(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,}"
 
 
@@ -125,28 +125,30 @@ def summary(result: Mapping[str, Any]) -> str:
         time, count = each["by_time"], each["by_count"]
         lines.append(
             f"  {length:>4} tokens: AUC by time {time['auc']:.3f} "
-            f"{_interval(time)}, TPR {time['tpr']:.2f} FPR {time['fpr']:.2f}, "
+            f"{interval(time)}, TPR {time['tpr']:.2f} FPR {time['fpr']:.2f}, "
             f"KS p {time['ks_p']:.2g}; by cached_tokens {count['auc']:.3f}; first token "
             f"{-1e3 * time['median_hit']:.0f} / {-1e3 * time['median_miss']:.0f} ms"
         )
     for length, order in result["order"].items():
-        lines.append(f"  {length:>4} tokens: AUC by order {order['auc']:.3f} {_interval(order)}")
+        lines.append(f"  {length:>4} tokens: AUC by order {order['auc']:.3f} {interval(order)}")
     null = result["null"]["by_time"]
-    lines.append(f"  nobody said it: AUC by time {null['auc']:.3f} {_interval(null)}")
+    lines.append(f"  nobody said it: AUC by time {null['auc']:.3f} {interval(null)}")
     trials = [*result["counted"], result["chat"]]
     confirmed = sum(t["confirmed"] for t in trials)
-    lines.append(f"  guesses confirmed: {_of(confirmed, sum(t['right_guesses'] for t in trials))}")
+    lines.append(
+        f"  guesses confirmed: {part_of(confirmed, sum(t['right_guesses'] for t in trials))}"
+    )
     if flagged := result["flagged"]:
         lines.append(
             f"  flagged, shared by many: AUC by time {flagged['by_time']['auc']:.3f} "
-            f"{_interval(flagged['by_time'])}, confirmed "
-            f"{_of(flagged['confirmed'], flagged['guesses'])}, wrong ones {flagged['false']}"
+            f"{interval(flagged['by_time'])}, confirmed "
+            f"{part_of(flagged['confirmed'], flagged['guesses'])}, wrong ones {flagged['false']}"
         )
     for each in result["recovery"]:
         per_token = each["requests_per_token"]
         lines.append(
             f"  {each['how']} by {each['signal']}: {each['share']:.0%} of tokens, "
-            f"{_of(each['whole'], each['secrets'])} secrets, "
+            f"{part_of(each['whole'], each['secrets'])} secrets, "
             f"{'-' if per_token is None else f'{per_token:.1f}'} requests per token"
         )
     tier = result["host_tier"]
@@ -158,10 +160,10 @@ def summary(result: Mapping[str, Any]) -> str:
     for each in result["collusion"]:
         lines.append(
             f"  {each['accounts']} accounts, {each['content']}: confirmed "
-            f"{_of(each['confirmed'], each['guesses'])}, wrong ones {each['false']}"
+            f"{part_of(each['confirmed'], each['guesses'])}, wrong ones {each['false']}"
         )
     lines += [
-        f"  forged: {each['claim']}: {_of(each['works'], each['tries'])} worked"
+        f"  forged: {each['claim']}: {part_of(each['works'], each['tries'])} worked"
         for each in result["forgery"]
     ]
     for window in result["monitor"]:
