@@ -35,7 +35,7 @@ demo: $(INSTALLED) ## Play a short conversation of three users and show what eac
 install: $(INSTALLED) ## Make .venv and install the fork into it
 
 test: $(TESTABLE) ## Run every test
-	$(BIN)/python -m pytest -v -n 2 --dist loadfile -m "not alone" tests
+	$(BIN)/python -m pytest -v -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests
 	$(BIN)/python -m pytest -v -m alone tests
 
 test-fast: $(TESTABLE) ## Run the tests that start no server, build nothing and are not slow

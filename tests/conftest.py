@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -18,6 +19,32 @@ import debian_tools  # noqa: E402
 import demo_model  # noqa: E402
 from server_process import ServerProcess  # noqa: E402
 from support.forkserver import client  # noqa: E402
+
+# What passes once passes each time, also on a busy machine: the same examples, by no clock.
+settings.register_profile(
+    "tests",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
+
+
+# Files that take longest, the longest first. Begun last, one would run while the other core idles.
+LONGEST = (
+    *("test_container", "test_several_processes", "test_ranks_agree", "test_bench_collusion"),
+    *("test_replicas", "test_bench_engines", "test_response_cache_http", "test_isolation"),
+    *("test_request_intake", "test_monitoring_server", "test_response_streams", "test_fuzz"),
+    *("test_packaging", "test_series", "test_faulty_requests", "test_selective_outputs"),
+    *("test_client_server", "test_preemption_http", "test_response_fuzz", "test_public_prefixes"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, each as a whole."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

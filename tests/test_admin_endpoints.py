@@ -65,11 +65,17 @@ def stats(operator: Operator, query: str = "") -> dict[str, Any]:
     return dict(replica)
 
 
+def settled(operator: Operator) -> dict[str, Any]:
+    """When no copy to the host is under way any more, which protects what it reads."""
+    until(lambda: stats(operator)["device"]["protected"] == 0, "all is copied")
+    return stats(operator)
+
+
 def test_stats_follow_the_tree(server: Server, operator: Operator) -> None:
     alice, prompt = fresh_user(), fresh_prompt(200)
     before = stats(operator)
     Asker(server).generate(text=prompt, user_id=alice)
-    after = stats(operator)
+    after = settled(operator)
     assert after["admitted"] == before["admitted"] + 1
     assert after["epoch"] == after["admitted"] // 8
     for tier in ("device", "host"):
@@ -97,9 +103,9 @@ def test_stats_list_the_largest_owners_first(server: Server, operator: Operator)
 
 
 def test_the_self_test_leaves_nothing_behind(operator: Operator) -> None:
-    before = stats(operator)
+    before = settled(operator)
     assert operator.json("POST", "/tenant/selftest")["passed"]
-    after = stats(operator)
+    after = settled(operator)
     assert after["admitted"] > before["admitted"]
     for tier in ("device", "host"):
         assert after[tier] == before[tier]

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -118,7 +119,9 @@ def test_the_steps_build_the_fork(stage: str, tmp_path: Path) -> None:
 
 
 def run(*command: str, folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # What is installed is looked at, not run.
+    env = {**os.environ, "PIP_NO_COMPILE": "1"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -183,6 +186,9 @@ def test_the_service_runs_as_nobody_and_keeps_its_state(inside: Path) -> None:
         def healthy() -> bool:
             assert process.poll() is None, log.read_text()[-3000:]
             time.sleep(0.3)
+            # A probe is an interpreter: none before anybody listens.
+            if not _listens(port):
+                return False
             return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
         until(healthy, "it is healthy", seconds=200)
@@ -204,6 +210,11 @@ def test_the_service_runs_as_nobody_and_keeps_its_state(inside: Path) -> None:
             if _session(one) == process.pid:
                 one.kill()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _session(process: psutil.Process) -> int:

@@ -11,7 +11,7 @@ from support import scan_results
 from support.asks import Asker
 from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
-from support.scan_results import ask_three, detector, scanned
+from support.scan_results import ask_three, detector, scanned, settle
 from support.server import Server
 
 pytestmark = pytest.mark.server
@@ -63,6 +63,7 @@ def test_what_follows_a_card_number_never_does(asker: Asker, endpoint: str, wher
 
 def test_two_users_are_not_enough(asker: Asker) -> None:
     prompt = fresh_prompt(400)
+    settle(asker.server)
     before = scanned(asker.server)
     for _ in range(2):
         asker.ask("chat", prompt, user_id=fresh_user())
@@ -96,6 +97,7 @@ def offered(asker: Asker) -> int:
 def test_only_the_first_request_of_a_session_is_scanned(asker: Asker) -> None:
     """What continues it is not where the tree begins; nothing is said of it: it stays private."""
     first, more = fresh_prompt(300), fresh_prompt(300)
+    settle(asker.server)
     for _ in range(3):
         user = {"user_id": fresh_user()}
         session = asker.post("/open_session", {"capacity_of_str_len": 10_000, **user}).json()

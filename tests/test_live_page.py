@@ -30,6 +30,7 @@ pytestmark = [
 ADMIN_KEY = fresh_admin_key()
 USERS = [fresh_user() for _ in range(4)]
 NODES = 2000
+expect.set_options(timeout=30_000)
 # Milliseconds of script for one frame; the picture is drawn apart from it.
 MOST_MS = 50.0
 
@@ -105,7 +106,7 @@ def test_an_operator_watches_the_tree_grow(server: Server) -> None:
         until(lambda: nodes(page) > 5, "nodes appear")
         expect(page.locator("#door")).to_be_hidden()
         # What happens, who holds how much: by hash.
-        expect(page.locator("#events .promoted").first).to_be_visible(timeout=30_000)
+        expect(page.locator("#events .promoted").first).to_be_visible()
         expect(page.locator("#events .merged").first).to_be_visible()
         expect(page.locator("#owners .owner").first).to_be_visible()
         assert re.fullmatch("[0-9a-f]{16}", page.locator("#owners .mono").first.inner_text())
@@ -188,7 +189,7 @@ def test_a_lost_connection_shows_and_comes_back(server: Server) -> None:
         expect(page.locator("#banner")).to_contain_text("Connection lost. Trying again")
         expect(page.locator("#state")).to_have_text("connection lost")
         page.unroute("**/tenant/live*")
-        expect(page.locator("#banner")).to_be_hidden(timeout=30_000)
+        expect(page.locator("#banner")).to_be_hidden()
         page.wait_for_selector("#state[data-state=live]")
 
 
@@ -200,7 +201,7 @@ def test_a_closed_page_is_no_viewer(server: Server) -> None:
 
     with browser(server) as (page, _):
         chromium.key_typed_in(page, ADMIN_KEY)
-        assert viewers() == 1
+        until(lambda: viewers() == 1, "those before are seen to have gone")
     until(lambda: viewers() == 0, "nobody watches")
 
 

@@ -135,14 +135,14 @@ def test_what_is_evicted_and_comes_back_is_counted_by_tier(server: Server) -> No
 def test_what_becomes_public_is_counted(server: Server) -> None:
     prompt = "A preface that every reader knows by heart, about the weather. " * 4
     before = metrics(server)
-    with ThreadPoolExecutor(3) as pool:
-        for _ in range(40):
-            keys = [ANNE, BILL, LIMITED]
-            assert all(
-                r.status_code == 200 for r in pool.map(lambda k: ask(server, k, prompt), keys)
-            )
-            if total(metrics(server), "promotions_total") > total(before, "promotions_total"):
-                break
+
+    def promoted() -> bool:
+        with ThreadPoolExecutor(3) as pool:
+            replies = pool.map(lambda key: ask(server, key, prompt), [ANNE, BILL, LIMITED])
+            assert [reply.status_code for reply in replies] == [200] * 3
+        return total(metrics(server), "promotions_total") > total(before, "promotions_total")
+
+    until(promoted, "it is public")
     assert ask(server, ANNE, prompt).status_code == 200
     until(
         lambda: (

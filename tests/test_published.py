@@ -62,9 +62,9 @@ def test_less_than_a_page_is_refused() -> None:
 def milliseconds(action: Callable[[], Any]) -> float:
     spent = []
     for _ in range(15):
-        start = time.perf_counter()
+        start = time.process_time()
         action()
-        spent.append(time.perf_counter() - start)
+        spent.append(time.process_time() - start)
     return statistics.median(spent) * 1e3
 
 

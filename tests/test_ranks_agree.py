@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.asks import Asker
+from support.forkserver.spawned import ANEW
 from support.latent import make_latent_model
 from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
@@ -44,7 +45,8 @@ VOTED = (
     *(*BOTH, "--tenant-promotion", "dp", "--tenant-dp-epsilon", "4", "--tenant-dp-delta", "0.01"),
     *("--tenant-dp-votes", "4", "--tenant-dp-window", str(WINDOW), "--tenant-dp-period", "4"),
 )
-ENV = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1", "PYTHONHASHSEED": "random"}
+# The first rank is an interpreter of its own.
+ENV = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1", ANEW: "1"}
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from server_process import ServerFailed
+from support.server import Server
 
 from sglang.srt.arg_groups.arg_utils import namespace_of
 from sglang.srt.server_args import ServerArgs, prepare_server_args
@@ -235,13 +235,10 @@ def test_configs_are_refused_by_name(tiny_model: Path, tmp_path: Path, named: st
 def test_a_broken_config_ends_the_start(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "tenants.toml"
     path.write_text("[users")
-    command = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(tiny_model)]
-    started = subprocess.run(
-        [*command, *ISOLATED, "--tenant-config", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert started.returncode > 0
-    assert f"--tenant-config {path}: Expected" in started.stderr
+    flags = (*ISOLATED, "--tenant-config", str(path))
+    with (
+        pytest.raises(ServerFailed, match=r"ended with code [1-9]") as failed,
+        Server(tiny_model, *flags),
+    ):
+        pass
+    assert f"--tenant-config {path}: Expected" in str(failed.value)

@@ -160,7 +160,7 @@ def test_streams_come_through(router: Replica) -> None:
         stream = client(router, user).chat.completions.create(
             model="demo",
             messages=messages,
-            max_tokens=8,
+            max_tokens=100,
             temperature=0,
             stream=True,
             stream_options={"include_usage": True},
@@ -309,7 +309,8 @@ def test_what_became_public_at_one_becomes_public_at_the_others(
     fleet: Fleet, workers: list[Replica]
 ) -> None:
     here, there = workers
-    prompt, not_told = fresh_prompt(), fresh_prompt()
+    # Nothing else begins as the second does: not even its first token becomes public.
+    prompt, not_told = fresh_prompt(), "#" + fresh_prompt()
     for _ in range(3):
         here.cached(prompt, fresh_name())
     code, answers = fleet.run("sync")

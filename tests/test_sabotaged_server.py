@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
-from server_process import free_port
+from server_process import ServerProcess
 from support import plugin
 from support.patience import until
 
@@ -32,38 +28,22 @@ def sabotage():
 }
 
 
-def processes_of(session: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return found
-
-
 @pytest.mark.parametrize(("mode", "workers"), [("isolated", 1), ("selective", 2)])
 def test_it_does_not_start(tiny_model: Path, tmp_path: Path, mode: str, workers: int) -> None:
     (tmp_path / "saboteur.py").write_text(SABOTAGES[mode])
-    command = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(tiny_model)]
-    command += ["--enable-tenant-cache", "--tenant-mode", mode]
-    command += ["--tokenizer-worker-num", str(workers), "--port", str(free_port())]
-    path = plugin.install(tmp_path, "saboteur:sabotage")
+    flags = [
+        *("--model-path", str(tiny_model), "--enable-tenant-cache", "--tenant-mode", mode),
+        *("--tokenizer-worker-num", str(workers)),
+    ]
+    env = {"PYTHONPATH": plugin.install(tmp_path, "saboteur:sabotage"), "TMPDIR": str(tmp_path)}
     log = tmp_path / "log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)},
-            start_new_session=True,
-        )
+    with log.open("wb") as output:
+        server = ServerProcess(flags, output=output, env=env)
     try:
-        assert server.wait(timeout=240) != 0
-        until(lambda: not processes_of(server.pid), "all its processes have ended")
+        until(lambda: server.popen.poll() is not None, "it has ended", seconds=240)
+        assert server.popen.wait() != 0
+        until(lambda: not server.processes(), "all its processes have ended")
     finally:
-        for process in processes_of(server.pid):
-            process.kill()
+        server.kill()
     said = "a second user was served 63 cached tokens of the first user's prompt"
     assert f"Tenant self-test failed, the server stops: /generate: {said}" in log.read_text()

@@ -16,7 +16,7 @@ import pytest
 from support.asks import Asker, sampling
 from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
-from support.reference import is_greedy
+from support.reference import is_greedy, is_same
 from support.server import Server
 from support.sharing import check_sharing, publish
 from support.storm import Exchange, storm
@@ -127,7 +127,7 @@ def test_a_prefix_ceases_to_be_public_under_a_running_request(
 
 @pytest.mark.parametrize("seed", range(2))
 def test_many_users_at_once(
-    asker: Asker, without_cache: Asker, said_right: Any, watch: Watch, seed: int
+    asker: Asker, without_cache: Asker, said_right: Any, watch: Watch, tiny_model: Path, seed: int
 ) -> None:
     before = watch.counts
     exchanges = storm(asker, seed, POOL)
@@ -139,7 +139,9 @@ def test_many_users_at_once(
 
     with ThreadPoolExecutor(16) as threads:
         told = list(threads.map(anew, exchanges))
-    assert told == [exchange.reply["output_ids"] for exchange in exchanges]
+    for exchange, output in zip(exchanges, told, strict=True):
+        prompt = list(exchange.prompt.encode())
+        assert is_same(tiny_model, prompt, exchange.reply["output_ids"], output)
     assert all(said_right(exchange.prompt, exchange.reply) for exchange in exchanges)
     assert any(exchange.from_host for exchange in exchanges)
     # Or it would prove little.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,6 +164,12 @@ def test_collections_leave_out_what_start_up_made(
     until(lambda: replicas.log.count(line) >= number, line)
 
 
+def test_no_process_spins_while_nobody_asks(replicas: Server) -> None:
+    before = replicas.running.processor_seconds()
+    time.sleep(2)
+    assert replicas.running.processor_seconds() - before < 1
+
+
 def test_without_an_admin_key_operators_endpoints_are_shut(replicas: Server) -> None:
     alice = holders(replicas)[0]
     for path in ("/flush_cache", "/tenant/selftest"):
@@ -192,7 +199,7 @@ def test_scan_results_and_the_time_reach_every_rank(
     """Three users make a prompt public, on the rank that served them; so does the time, which
     takes what is private to those who are gone."""
     on = ("--enable-tenant-cache", "--enable-cache-report", "--max-total-tokens", "8192")
-    expiring = ("--tenant-idle-ttl", "12", "--admin-api-key", "adm-x")
+    expiring = ("--tenant-idle-ttl", "8", "--admin-api-key", "adm-x")
     with Server(tiny_model, *on, *expiring, *flags) as server:
         asker, prompt = Asker(server), fresh_prompt(400)
         routed: dict[str, Any] = {"routed_dp_rank": 0} if "--dp-size" in flags else {}

@@ -125,8 +125,9 @@ def test_counters_go_on_where_what_they_count_begins_anew() -> None:
 
 def test_sampling_takes_its_share_of_time_at_most() -> None:
     times: Iterator[float] = iter((10.0, 10.1, 30.0, 61.0, 61.0, 61.5, 62.1, 62.1))
+    spent: Iterator[float] = iter((3.0, 3.1, 4.0, 4.0, 5.0, 5.0))
     taken: list[int] = []
-    sampler = Sampler(lambda: taken.append(1), now=lambda: next(times))
+    sampler = Sampler(lambda: taken.append(1), lambda: next(times), lambda: next(spent))
     sampler.sample_if_due()  # took 0.1 s: the next is due in 50
     sampler.sample_if_due()  # at 30 s
     assert len(taken) == 1

@@ -24,10 +24,32 @@ def _model(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def is_greedy(folder: Path, prompt: list[int], output: list[int]) -> bool:
-    """Whether every token of ``output`` is the most likely one after those before it."""
+# Two tokens of which the model is undecided: batches of other shapes may choose the other one.
+UNDECIDED = 0.001
+
+
+def _logits(folder: Path, prompt: list[int], output: list[int]) -> torch.Tensor:
+    """What the model thinks of each place of ``output``."""
     tokens = torch.tensor([prompt + output])
     with torch.no_grad():
-        logits = _model(folder)(tokens).logits[0, len(prompt) - 1 : -1]
+        logits: torch.Tensor = _model(folder)(tokens).logits[0, len(prompt) - 1 : -1]
+    return logits
+
+
+def is_greedy(folder: Path, prompt: list[int], output: list[int]) -> bool:
+    """Whether every token of ``output`` is the most likely one after those before it."""
+    logits = _logits(folder, prompt, output)
     chosen = logits.gather(1, torch.tensor(output)[:, None])[:, 0]
     return bool((logits.max(dim=1).values - chosen <= TOLERANCE).all())
+
+
+def is_same(folder: Path, prompt: list[int], one: list[int], other: list[int]) -> bool:
+    """Whether two outputs are the same, as far as rounding lets them: where they part, nobody can
+    say which token is likelier."""
+    if one == other:
+        return True
+    if len(one) != len(other):
+        return False
+    parting = next(at for at, pair in enumerate(zip(one, other, strict=True)) if len({*pair}) > 1)
+    logits = _logits(folder, prompt, one)[parting]
+    return bool((logits[one[parting]] - logits[other[parting]]).abs() <= UNDECIDED)

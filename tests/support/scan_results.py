@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from support.asks import Asker
@@ -24,6 +25,17 @@ def detector(server: Server) -> dict[str, Any]:
 def scanned(server: Server) -> int:
     counts = detector(server)["counts"]
     return sum(counts.get(name, 0) for name in ("sensitive", "not_sensitive", "without_text"))
+
+
+def settle(server: Server) -> None:
+    """Return when nothing that was offered before waits for its result."""
+
+    def settled() -> bool:
+        counts = Counter(detector(server)["counts"])
+        done = ("sensitive", "not_sensitive", "without_text", "dropped", "forgotten", "lost")
+        return sum(counts[name] for name in done) == counts["offered"]
+
+    until(settled, "all is scanned")
 
 
 def ask_three(asker: Asker, endpoint: str, prompt: str, **body: Any) -> None:

@@ -83,7 +83,8 @@ def _run(request: dict[str, Any]) -> None:
     importlib.invalidate_caches()
     # It was asked for while the engine was imported.
     tempfile.tempdir = None
-    spawned.come_from_forks()
+    replicated = "--dp-size" in request["arguments"]
+    spawned.come_from_forks(of_each=spawned.REPLICAS if replicated else 0)
     sys.argv = [request["script"], *request["arguments"]]
     runpy.run_path(request["script"], run_name="__main__")
 

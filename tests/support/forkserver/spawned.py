@@ -17,6 +17,11 @@ from multiprocessing import util
 from typing import Any
 
 FORKS = 6  # a scheduler, a detokenizer, and some processes that speak HTTP
+# What a process that controls data parallelism spawns.
+REPLICAS = 2
+# An environment variable: so many processes, the first that are spawned, are new interpreters,
+# whose strings hash as in no other.
+ANEW = "TESTS_SPAWN_ANEW"
 MESSAGE_BYTES = 1 << 20
 MOST_FDS = 64
 # Beyond what a process that has just begun has open.
@@ -25,24 +30,35 @@ _HIGH_FD = 512
 _interpreter: Any = getattr(util, "spawnv_passfds")  # noqa: B009
 
 
-def come_from_forks() -> None:
-    """Make the forks, for what this process will spawn; later ones are new interpreters."""
+def come_from_forks(number: int = FORKS, *, of_each: int = 0) -> None:
+    """Make the forks, for what this process will spawn; later ones are new interpreters.
+
+    ``of_each``: forks that each of them makes for itself.
+    """
     forks: list[tuple[int, socket.socket]] = []
-    for _ in range(FORKS):
+    if anew := int(os.environ.get(ANEW, "0")):
+        os.environ["PYTHONHASHSEED"] = "random"
+    for _ in range(number):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if (child := os.fork()) == 0:
             ours.close()
             for _, other in forks:
                 other.close()
+            if of_each:
+                come_from_forks(of_each)
             _wait_and_run(theirs)
         theirs.close()
         forks.append((child, ours))
 
     def spawn(path: bytes, arguments: Sequence[Any], fds: Sequence[int]) -> int:
         """What multiprocessing calls for a process, and for its own helper."""
+        nonlocal anew
         texts = [os.fsdecode(argument) for argument in arguments]
         spawned = any("multiprocessing.spawn" in text for text in texts)
         if not forks or not spawned or os.fsdecode(path) != sys.executable:
+            return int(_interpreter(path, arguments, fds))
+        if anew:
+            anew -= 1
             return int(_interpreter(path, arguments, fds))
         child, to_child = forks.pop(0)
         with to_child:

@@ -92,18 +92,25 @@ def _when_idle(scheduler: Any) -> None:
 class Sampler:
     """Samples once a second, and more seldom where that takes long."""
 
-    def __init__(self, sample: Callable[[], None], now: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        sample: Callable[[], None],
+        now: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
+    ):
         self._sample = sample
         self._now = now
+        self._spent = spent
         self._due = 0.0
 
     def sample_if_due(self) -> None:
-        started = self._now()
-        if started < self._due:
+        if self._now() < self._due:
             return
+        before = self._spent()
         self._sample()
-        ended = self._now()
-        self._due = ended + max(_PERIOD, _SHARE * (ended - started))
+        # Not what a busy machine gave to others meanwhile: that costs no request anything.
+        took = self._spent() - before
+        self._due = self._now() + max(_PERIOD, _SHARE * took)
 
 
 def samples(scheduler: Any) -> Iterator[Sample]:
