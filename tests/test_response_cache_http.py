@@ -96,6 +96,7 @@ def test_the_same_request_is_answered_again_in_either_form(server: Server, path:
         body = _body_of(path, fresh_prompt(20))
         first = ask(server, path, body | {"stream": first_streams})
         assert said(first) == "MISS"
+        assert "age" not in first.headers  # it says "not computed for you"
         whole, streamed = ask(server, path, body), ask(server, path, body | {"stream": True})
         assert said(whole) == said(streamed) == "HIT"
         assert int(whole.headers["age"]) < 60

@@ -34,7 +34,7 @@ class ResponseWriter:
         asked = self._asked
         if asked.rid is not None:
             answer = asked.endpoint.named(answer, asked.rid)
-        aged = [(b"age", str(age).encode())]
+        aged = [(b"age", str(age).encode())] if said == HIT else []
         if not asked.streamed:
             length = (b"content-length", str(len(answer)).encode())
             await self._start(200, [(b"content-type", _JSON), length, *aged], said)
