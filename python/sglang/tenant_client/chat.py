@@ -93,16 +93,14 @@ class Chat:
                 raise BadArgument(word, "is no command; /help lists them")
         except (ClientError, openai.OpenAIError, OSError) as error:
             self._screen.fault(str(error))
+        except KeyboardInterrupt:  # what is begun leaves nothing
+            self._screen.fault("\ncancelled; the session is as before")
 
     def _say(self, text: str) -> None:
         session = self._session()
-        try:
-            with session.stream(text) as stream:
-                for piece in stream:
-                    self._screen.piece(piece)
-        except KeyboardInterrupt:
-            self._screen.fault("\ncancelled; the session is as before")
-            return
+        with session.stream(text) as stream:
+            for piece in stream:
+                self._screen.piece(piece)
         self._shares[session.state.key] = stream.answer.figures.hit_share
         self._screen.answered(stream.answer)
 
