@@ -21,7 +21,7 @@ SOURCES := $(wildcard *.toml *.json *.py constraints/*.txt) $(shell find build_h
 .DEFAULT_GOAL := help
 .PHONY: help serve demo install test test-fast fuzz soak soak-users bench-tree bench-detector \
 	bench-side-channel bench-sharing bench-collusion bench-monitor bench-round bench-eviction bench-response-cache \
-	bench-fairness bench-engines bench-levers lint update-locks clean
+	bench-fairness bench-engines bench-levers pack-gpu lint update-locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ bench-levers: $(BENCHABLE) ## Measure what single settings do to the time of ans
 
 bench-response-cache: $(BENCHABLE) ## Time a repeated request: our cache, our proxy, LiteLLM's, the engine (4 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/response_cache.py $(ARGS)
+
+pack-gpu: $(INSTALLED) ## Collect what a machine with CUDA and no package index lacks (docs/gpu.md; ARGS=)
+	$(BIN)/python scripts/pack_gpu.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .

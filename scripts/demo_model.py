@@ -16,6 +16,7 @@ import json
 import string
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def _write(directory: Path, shape: Shape, seed: int) -> None:
     )
     make_tokenizer().save(str(directory / "tokenizer.json"))
     _write_json(directory / "config.json", _config(shape))
-    _write_json(directory / "tokenizer_config.json", _tokenizer_config(shape))
+    _write_json(directory / "tokenizer_config.json", tokenizer_config(shape.context))
     _write_json(
         directory / "generation_config.json",
         {"eos_token_id": token_id(END), "pad_token_id": token_id(PAD)},
@@ -154,9 +155,13 @@ def token_id(special: str) -> int:
     return BYTES + SPECIAL_TOKENS.index(special)
 
 
-def make_tokenizer() -> Tokenizer:
-    """Return a tokenizer with one token per UTF-8 byte, and the chat markers."""
-    vocabulary = {letter: byte for byte, letter in enumerate(_byte_letters())}
+def make_tokenizer(words: Sequence[str] = ()) -> Tokenizer:
+    """Return a tokenizer with one token per UTF-8 byte, and the chat markers.
+
+    `words` get the ids after those. No text is encoded by them, but a model may say them.
+    """
+    spoken = [*_byte_letters(), *SPECIAL_TOKENS, *words]
+    vocabulary = {token: number for number, token in enumerate(spoken)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -176,10 +181,11 @@ def _byte_letters() -> list[str]:
     return [chr(byte if byte in visible else next(spare)) for byte in range(BYTES)]
 
 
-def _tokenizer_config(shape: Shape) -> dict[str, Any]:
+def tokenizer_config(context: int) -> dict[str, Any]:
+    """Return what belongs to the tokenizer and is not in its own file."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": shape.context,
+        "model_max_length": context,
         "bos_token": BEGIN,
         "eos_token": END,
         "pad_token": PAD,

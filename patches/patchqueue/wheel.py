@@ -27,9 +27,11 @@ _ANY_LINUX = [
 def native_name(repository: Repository) -> str:
     """The pinned wheel for the running Python and machine.
 
-    Raises Refusal where upstream published none.
+    SGLANG_TENANT_PYTHON (such as cp312) names another Python, to build for a machine that cannot
+    build. Raises Refusal where upstream published none.
     """
-    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    running = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    python = os.environ.get("SGLANG_TENANT_PYTHON") or running
     machine = platform.machine()
     for name in repository.wheels:
         parts = name.removesuffix(".whl").split("-")

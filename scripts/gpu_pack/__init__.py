@@ -1,0 +1,1 @@
+"""What scripts/pack_gpu.py is made of."""
