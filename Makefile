@@ -21,7 +21,7 @@ SOURCES := $(wildcard *.toml *.json *.py constraints/*.txt) $(shell find build_h
 .DEFAULT_GOAL := help
 .PHONY: help serve demo install test test-fast fuzz soak soak-users bench-tree bench-detector \
 	bench-side-channel bench-sharing bench-collusion bench-monitor bench-round bench-eviction bench-response-cache \
-	bench-fairness bench-engines bench-levers pack-gpu lint update-locks clean
+	bench-fairness bench-engines bench-levers pack-gpu test-gpu bench-gpu lint update-locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,12 @@ bench-response-cache: $(BENCHABLE) ## Time a repeated request: our cache, our pr
 
 pack-gpu: $(INSTALLED) ## Collect what a machine with CUDA and no package index lacks (docs/gpu.md; ARGS=)
 	$(BIN)/python scripts/pack_gpu.py $(ARGS)
+
+test-gpu: $(TESTABLE) ## Try servers of all kinds on this machine's GPU (ARGS='--device cpu': what a CPU can do of it)
+	$(BIN)/python -m pytest -v --timeout 1800 tests/gpu $(ARGS)
+
+bench-gpu: $(BENCHABLE) ## Measure on this machine's GPU, in as many calls as you like (ARGS='--limit-minutes 10')
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 lint: $(TESTABLE) ## Check style, types, and the patches against upstream
 	$(BIN)/python -m ruff check .

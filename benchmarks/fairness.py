@@ -23,16 +23,7 @@ from fair_service import live
 from fair_service.endpoint import Endpoint, Speech
 from fair_service.fairness_table import as_markdown
 from fair_service.fairness_targets import rows, targets
-from fair_service.policies import (
-    ANSWER,
-    MEMORY,
-    POLICIES,
-    PROMPT,
-    QUANTUM,
-    SETTINGS,
-    serving,
-    weights_of,
-)
+from fair_service.policies import POLICIES, SMALL_SERVER, serving, weights_of
 from fair_service.record import Scale, Scenario
 from fair_service.replay import replay_all, steps_of
 from fair_service.scenario_figures import draw_all
@@ -41,6 +32,7 @@ from report.machine import describe
 from report.program import options_of
 from report.results import read, write_compact
 from report.target import all_met, verdicts
+from serving.server import Model
 from tqdm import tqdm
 
 SECONDS, QUICK_SECONDS = 6.0, 2.0
@@ -85,8 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), metavar="SCENARIO")
     parser.add_argument("--seconds", type=float, help=f"of each live scenario ({SECONDS:.0f})")
     parser.add_argument("--capacity", type=float, help="requests per second; else it is measured")
-    parser.add_argument("--prompt", type=int, default=PROMPT, help="tokens of a usual request")
-    parser.add_argument("--answer", type=int, default=ANSWER, help="tokens it produces")
+    parser.add_argument(
+        "--prompt", type=int, default=SMALL_SERVER.prompt, help="tokens of a usual request"
+    )
+    parser.add_argument(
+        "--answer", type=int, default=SMALL_SERVER.answer, help="tokens it produces"
+    )
     parser.add_argument(
         "--no-ignore-eos",
         action="store_true",
@@ -127,11 +123,12 @@ def _next(bar: Any, what: str) -> None:
 def _measure_policies(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     alone: dict[str, live.Alone] = {}
+    model = Model(options.model, options.size)
     for policy in options.policies:
         tqdm.write(f"starting a server: {policy}")
-        with serving(options.model, options.size, policy, _weights(options.scenarios)) as url:
-            asyncio.run(_measure(url, policy, options, found, alone, MEMORY))
-    return {**found, "settings": list(SETTINGS), "dlpm_quantum": QUANTUM}
+        with serving(model, policy, _weights(options.scenarios)) as url:
+            asyncio.run(_measure(url, policy, options, found, alone, SMALL_SERVER.memory))
+    return {**found, "settings": list(SMALL_SERVER.settings), "dlpm_quantum": SMALL_SERVER.quantum}
 
 
 def _weights(names: Sequence[str]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from fair_service.endpoint import CUT, Endpoint, Patience, Reply, Speech, note, 
 from fair_service.fairness_table import as_markdown
 from fair_service.live import figures
 from fair_service.palette import colours
-from fair_service.policies import SETTINGS, mode_of, weights_of
+from fair_service.policies import SMALL_SERVER, mode_of, weights_of
 from fair_service.record import Ask, Scale, Scenario, Served
 from fair_service.scenario_figures import draw_all
 from fair_service.scenarios import SCENARIOS
@@ -145,7 +145,7 @@ max_queued = 0
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("vtc")
     (folder / "tenants.toml").write_text(CONFIG)
-    settings = (*SETTINGS, "--tenant-config", str(folder / "tenants.toml"))
+    settings = (*SMALL_SERVER.settings, "--tenant-config", str(folder / "tenants.toml"))
     with running(Model(folder / "tiny", "tiny"), mode_of("vtc"), settings) as url:
         yield url
 

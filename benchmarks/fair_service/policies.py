@@ -4,33 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from serving.server import ISOLATED, UPSTREAM, Mode, Model, running
+from serving.server import ISOLATED, START_SECONDS, UPSTREAM, Mode, Served, running
 
 from fair_service.record import Scenario
-
-PROMPT, ANSWER = 160, 12  # tokens of a usual request
-RUNNING = 8  # requests at a time: so few that there is a queue, else no policy matters
-MEMORY = 6_144  # tokens: so few that prefixes are evicted
-QUANTUM = 4 * (PROMPT + 2 * ANSWER)  # dlpm's, of a user: about four usual requests
 
 UPSTREAMS = ("fcfs", "lpm", "dfs-weight")
 FAIR = ("vtc", "dlpm")
 POLICIES = (*UPSTREAMS, *FAIR)
 
-SETTINGS = (
-    *("--max-total-tokens", str(MEMORY), "--max-running-requests", str(RUNNING)),
-    *("--enable-hierarchical-cache", "--hicache-ratio", "2", "--chunked-prefill-size", "512"),
-    *("--log-level", "warning"),
-)
+
+@dataclass(frozen=True)
+class ServerSize:
+    """``prompt``, ``answer``: tokens of a usual request. ``running``: requests at a time: so few
+    that there is a queue, else no policy matters. ``memory``: tokens: so few that prefixes are
+    evicted. ``chunk``: tokens of prompts that are computed at once."""
+
+    prompt: int = 160
+    answer: int = 12
+    running: int = 8
+    memory: int = 6_144
+    chunk: int = 512
+
+    @property
+    def quantum(self) -> int:
+        """dlpm's, of a user: about four usual requests."""
+        return 4 * (self.prompt + 2 * self.answer)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Flags of all servers."""
+        return (
+            *("--max-total-tokens", str(self.memory), "--max-running-requests", str(self.running)),
+            *("--enable-hierarchical-cache", "--hicache-ratio", "2"),
+            *("--chunked-prefill-size", str(self.chunk), "--log-level", "warning"),
+        )
 
 
-def mode_of(policy: str) -> Mode:
+SMALL_SERVER = ServerSize()
+
+
+def mode_of(policy: str, size: ServerSize = SMALL_SERVER) -> Mode:
     """Upstream's policies run on upstream's cache, ours on that of the fork."""
     base = ISOLATED if policy in FAIR else UPSTREAM
-    quantum = ("--tenant-dlpm-quantum", str(QUANTUM)) if policy == "dlpm" else ()
+    quantum = ("--tenant-dlpm-quantum", str(size.quantum)) if policy == "dlpm" else ()
     flags = (*base.flags, "--schedule-policy", policy, *quantum)
     return Mode(policy, flags, base.private, base.about)
 
@@ -47,14 +67,22 @@ def weights_of(scenarios: Iterable[Scenario]) -> dict[str, float]:
 
 
 @contextmanager
-def serving(model: Path, size: str, policy: str, weights: Mapping[str, float]) -> Iterator[str]:
+def serving(
+    model: Served,
+    policy: str,
+    weights: Mapping[str, float],
+    size: ServerSize = SMALL_SERVER,
+    *,
+    threads: int | None = 1,
+    seconds: float = START_SECONDS,
+) -> Iterator[str]:
     """The URL of a server with this policy that runs inside the with statement."""
     with TemporaryDirectory(prefix="weights-") as folder:
-        mode = mode_of(policy)
-        settings = list(SETTINGS)
+        mode = mode_of(policy, size)
+        settings = list(size.settings)
         if mode.has_owners:
             settings += ["--tenant-config", str(_config(Path(folder), weights))]
-        with running(Model(model, size), mode, settings) as url:
+        with running(model, mode, settings, threads=threads, seconds=seconds) as url:
             yield url
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 # The scripts are programs, not a package; the benchmarks use what they are made of.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -80,6 +81,13 @@ VOTES = Mode(
 MODES = {mode.name: mode for mode in (UPSTREAM, SHARED, ISOLATED, SELECTIVE, RULES, VOTES)}
 
 
+class Served(Protocol):
+    """A model that servers are started with."""
+
+    def flags(self) -> list[str]:
+        """Of the server; its files are there by then."""
+
+
 _MAKING = Lock()  # one model at a time, whoever starts servers side by side
 
 
@@ -117,33 +125,39 @@ class OtherPackage(server_process.ServerProcess):
 
 @contextmanager
 def running(
-    model: Model, mode: Mode, settings: Sequence[str] = (), *, threads: int | None = 1
+    model: Served,
+    mode: Mode,
+    settings: Sequence[str] = (),
+    *,
+    threads: int | None = 1,
+    seconds: float = START_SECONDS,
 ) -> Iterator[str]:
     """The URL of a server that runs inside the with statement; as ``started``."""
-    with started(model, mode, settings, threads=threads) as process:
+    with started(model, mode, settings, threads=threads, seconds=seconds) as process:
         yield process.url
 
 
 @contextmanager
 def started(
-    model: Model,
+    model: Served,
     mode: Mode,
     settings: Sequence[str] = (),
     *,
     threads: int | None = 1,
+    seconds: float = START_SECONDS,
     package: Path | None = None,
 ) -> Iterator[server_process.ServerProcess]:
     """A server that runs inside the with statement.
 
     ``threads``: of the model. With one, the other cores are left to the front end and the
     client, and what is measured depends less on what else the machine does. None: as the
-    server chooses. ``package``: the folder of another `sglang` than the installed one. Raises
-    ServerFailed.
+    server chooses. ``seconds``: in which it must be ready. ``package``: the folder of another
+    `sglang` than the installed one. Raises ServerFailed.
     """
     env = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     kind = server_process.ServerProcess
     if package is not None:
         env["PYTHONPATH"], kind = str(package), OtherPackage
     flags = [*model.flags(), "--enable-cache-report", *settings, *mode.flags]
-    with server_process.running(flags, env, seconds=START_SECONDS, kind=kind) as (process, _):
+    with server_process.running(flags, env, seconds=seconds, kind=kind) as (process, _):
         yield process

@@ -120,7 +120,7 @@ def _insert_params(subject: Subject, prompt: Prompt) -> InsertParams:
     assert slots is not None, "the pool has room for the inserts between two trims"
     return InsertParams(
         key=subject.tree.key(prompt.tokens, subject.kind.owner(prompt.user)),
-        value=torch.cat((torch.zeros(known, dtype=torch.int64), slots)),
+        value=torch.cat((torch.zeros(known, dtype=torch.int64, device=slots.device), slots)),
     )
 
 

@@ -65,6 +65,7 @@ class Subject:
         context: int = 2048,
         device_tokens: int | None = None,
         host_ratio: float = 1.1,
+        device: str = "cpu",
     ):
         """``device_tokens``: of its pool, where it is not to hold just the shape."""
         self.kind, self.shape = kind, shape
@@ -75,6 +76,7 @@ class Subject:
             write_policy=write_policy,
             mode=kind.mode or "selective",
             context=context,
+            device=device,
             **{name: value for name, value in {**_OPTIONS, **kind.flags}.items() if name in FIELDS},
         )
         self.cache = self.tree.cache
@@ -86,7 +88,7 @@ class Subject:
     def fill(self) -> None:
         # All slots at once: the pool copies its free list, as long as it is here, at each free.
         slots = self.tree.allocator.alloc(self.shape.tokens())
-        nothing = torch.zeros(SYSTEM, dtype=torch.int64)
+        nothing = torch.zeros(SYSTEM, dtype=torch.int64, device=slots.device)
         at = 0
         for number in tqdm(
             range(self.shape.leaves), desc=self.kind.name, leave=False, mininterval=0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,7 +18,21 @@ from transformers import DeepseekV2Config, DeepseekV2ForCausalLM  # noqa: E402
 _SHARP = {"q_proj": 3.0, "o_proj": 3.5, "down_proj": 3.5, "lm_head": 3.0}
 
 
-def make_latent_model(folder: Path, tokenizer_from: Path) -> None:
+@dataclass(frozen=True)
+class Widths:
+    """Of what is kept of a token, and of a head."""
+
+    latent: int
+    rotary: int
+    head: int
+
+
+SMALL = Widths(64, 32, 64)
+# DeepSeek's own: kernels of GPUs know no other.
+SERVED = Widths(512, 64, 128)
+
+
+def make_latent_model(folder: Path, tokenizer_from: Path, widths: Widths = SMALL) -> None:
     """Write the model into the folder, with the demo model's tokenizer."""
     described = json.loads((tokenizer_from / "config.json").read_text())
     config = DeepseekV2Config(
@@ -32,10 +47,10 @@ def make_latent_model(folder: Path, tokenizer_from: Path) -> None:
         num_attention_heads=4,
         num_key_value_heads=4,
         q_lora_rank=None,
-        kv_lora_rank=64,
-        qk_nope_head_dim=64,
-        qk_rope_head_dim=32,
-        v_head_dim=64,
+        kv_lora_rank=widths.latent,
+        qk_nope_head_dim=widths.head,
+        qk_rope_head_dim=widths.rotary,
+        v_head_dim=widths.head,
         max_position_embeddings=described["max_position_embeddings"],
         bos_token_id=described["bos_token_id"],
         eos_token_id=described["eos_token_id"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -42,13 +43,21 @@ class _Ask:
         return dict(asker.generate(text=self.prompt, **body, sampling_params=options))
 
 
-def storm(asker: Asker, seed: int, pool: int, *, users: int = 12) -> list[Exchange]:
+def storm(
+    asker: Asker,
+    seed: int,
+    pool: int,
+    *,
+    users: int = 12,
+    meanwhile: Callable[[list[str]], object] = lambda users: None,
+) -> list[Exchange]:
     """Six rounds; in each every user sends one request, all at once.
 
     Conversations go on below one of two documents, with other users' words in them; outputs
     differ in length, so requests end while others are admitted. Every other round somebody asks
     for all that the device can hold (``pool`` tokens), so that the next finds the host. The last
-    surely does: one who shares nothing comes back, alone.
+    surely does: one who shares nothing comes back, alone. ``meanwhile``: called in each round with
+    the users who are being served.
     """
     rng = random.Random(seed)
     documents = [fresh_prompt(rng.randrange(60, 260)) for _ in range(2)]
@@ -67,7 +76,9 @@ def storm(asker: Asker, seed: int, pool: int, *, users: int = 12) -> list[Exchan
         if number % 2:
             asks.append(_flood(pool))
         with ThreadPoolExecutor(len(asks)) as threads:
-            replies = list(threads.map(lambda ask: ask.send(asker), asks))
+            jobs = [threads.submit(ask.send, asker) for ask in asks]
+            meanwhile([name for name in names if name])
+            replies = [job.result() for job in jobs]
         exchanges += map(Exchange, (ask.prompt for ask in asks), replies)
         for user, ask, reply in zip(crowd, asks, replies, strict=False):
             user.talk = ask.prompt + reply["text"]

@@ -62,10 +62,12 @@ class Tree:
         write_policy: str = "write_through",
         mode: str = "isolated",
         context: int = 64,
+        device: str = "cpu",
         **options: Any,
     ):
         """``mode``: "shared", "isolated" or "selective"; ``options``: other tenant flags (both
-        mean nothing to upstream's). ``context``: tokens of the longest request."""
+        mean nothing to upstream's). ``context``: tokens of the longest request. ``device``: where
+        the pools lie; on another than the CPU with pages of one token."""
         args = ServerArgs(
             model_path="dummy",
             page_size=page_size,
@@ -86,15 +88,15 @@ class Tree:
             head_num=1,
             head_dim=1,
             layer_num=1,
-            device="cpu",
+            device=device,
             enable_memory_saver=False,
         )
         allocator_class: Any = (
             TokenToKVPoolAllocator if page_size == 1 else _platform().get_paged_allocator_cls()
         )
         sizes = (device_tokens,) if page_size == 1 else (device_tokens, page_size)
-        self.allocator = allocator_class(*sizes, torch.float32, "cpu", kv, need_sort=False)
-        self.rows = ReqToTokenPool(4, context, "cpu", enable_memory_saver=False)
+        self.allocator = allocator_class(*sizes, torch.float32, device, kv, need_sort=False)
+        self.rows = ReqToTokenPool(4, context, device, enable_memory_saver=False)
         params = CacheInitParams(
             disable=False,
             req_to_token_pool=self.rows,
