@@ -354,6 +354,8 @@ def test_the_schedulers_cache_is_bounded(
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=demo_model.make_tokenizer())
     backend: Any = XGrammarGrammarBackend(tokenizer, demo_model.VOCABULARY, [1])
+    # A scheduler's cache that an earlier test made in this process has switched it on.
+    monkeypatch.setattr(scheduler_cache, "_on", False)
     drop: Any = partial(scheduler_cache._drop_oldest, None, backend)
     for number in range(scheduler_cache.MOST_KEPT + 9):
         backend.set_cache(("regex", f"a{{{number}}}"), object())
