@@ -18,7 +18,7 @@ HAS_CACHE = ("server", "proxy")
 
 @pytest.fixture(scope="module")
 def urls(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    model, folder = Model(tiny_model), tmp_path_factory.mktemp("proxy")
+    model, folder = Model(tiny_model, "tiny"), tmp_path_factory.mktemp("proxy")
     flags = response_cache.SETTINGS
     with (
         running(model, UPSTREAM, flags) as engine,
