@@ -56,7 +56,7 @@ bench-tree: $(BENCHABLE) ## Time our tree against upstream's; writes benchmarks/
 bench-detector: $(BENCHABLE) ## Measure the detector: speed, what it finds, and what it costs requests
 	$(BIN)/python benchmarks/detector.py
 
-bench-side-channel: $(BENCHABLE) ## Attack each mode, and the response cache, as other users would (15 minutes; ARGS=--quick)
+bench-side-channel: $(BENCHABLE) ## Attack each mode, and the response cache, as other users would (16 minutes; ARGS=--quick)
 	$(BIN)/python benchmarks/side_channel.py $(ARGS)
 
 bench-sharing: $(BENCHABLE) ## Measure what keeping users apart costs (5 minutes; ARGS=--quick)

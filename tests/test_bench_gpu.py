@@ -10,9 +10,10 @@ import pytest
 import torch
 from gpu_cells.cells import ATTACK, CAPACITY, EVICTION, FAIRNESS, SHARING, Cell, Store, in_turns
 from gpu_cells.gpu_table import ON_A_CPU
-from gpu_cells.models import GIB, LARGER, LLAMA_8B, QWEN_8B, SMALL, Dummy, Shape, fitting
+from gpu_cells.models import GIB, LARGER, SMALL, Dummy, fitting
 from gpu_cells.plan import QUICK_ON_CPU, cells
 from gpu_cells.summary import spread
+from model_shapes import LLAMA_8B, QWEN_8B, Shape
 
 CELL = Cell(SHARING, "a-model", "a mode", 1)
 ON_CPU = ("--device", "cpu", "--quick")

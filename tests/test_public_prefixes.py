@@ -4,6 +4,7 @@ and a chat template that adds to the end of every conversation."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -378,7 +379,7 @@ def test_an_erased_users_stored_responses_are_gone_from_every_http_process(
 
     hers, his = [create(alice) for _ in range(8)], create(bob)
     for response in hers:
-        until(lambda: found(response, alice), "its process was asked")  # noqa: B023
+        until(partial(found, response, alice), "its process was asked")
     operator.json("DELETE", f"/tenant/users/{alice}/cache")
     assert not any(found(response, alice) for response in hers)
     until(lambda: found(his, bob), "its process was asked")
