@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.gpu.cases import CASES, DEMO, LATENT, Case
+from support.gpu.cases import CASES, DEMO, LATENT, PAGE, Case
 from support.gpu.device import Device
 from support.gpu.judge import Judge, calibrated
 from support.gpu.servers import POOL, Running, running, without_cache
@@ -21,11 +21,12 @@ from support.latent import SERVED, make_latent_model
 from support.patience import until
 from support.prompts import fresh_prompt, fresh_user
 from support.sharing import check_sharing
-from support.storm import storm
+from support.storm import Exchange, storm
 
 pytestmark = pytest.mark.server
 
 EVENTS = ("promotions", "demotions", "merges", "freed_duplicates", "logical_frees")
+STORMS = {"cuda": 6, "cpu": 1}  # a GPU has one done in seconds
 Engine = tuple[str, tuple[str, ...]]  # a model, and flags that numbers depend on
 
 
@@ -92,6 +93,19 @@ def check_ranks(on: Running) -> None:
     assert first == second
 
 
+def test_wrong_pages_loaded_back_are_seen(
+    device: Device, judges: Judges, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Or all of the above would prove little on this device."""
+    case = next(case for case in CASES if not case.lacks(device) and case.page == PAGE)
+    judge = judges.of(case)
+    with running(case, device, models[DEMO], tmp_path, "support.gpu.spoil:start") as on:
+        exchanges = storm(on.asker, 0, on.pool)
+    answers = [(list(each.prompt.encode()), each.reply["output_ids"]) for each in exchanges]
+    with pytest.raises(AssertionError, match="are not the model's"):
+        judge.check(answers)
+
+
 def test_every_answer_is_the_models(
     on: Running, judges: Judges, device: Device, record_property: Callable[[str, Any], None]
 ) -> None:
@@ -109,7 +123,9 @@ def test_every_answer_is_the_models(
         on.operator.json("DELETE", f"/tenant/users/{user}/cache")
         erased.append(user)
 
-    exchanges = storm(on.asker, 0, on.pool, meanwhile=erase)
+    exchanges: list[Exchange] = []
+    for seed in range(STORMS[device.kind]):
+        exchanges += storm(on.asker, seed, on.pool, meanwhile=erase)
     judge.check([(list(each.prompt.encode()), each.reply["output_ids"]) for each in exchanges])
     assert erased
     assert any(each.from_host for each in exchanges), "nothing was loaded back"

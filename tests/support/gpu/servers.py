@@ -57,11 +57,15 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    case: Case, device: Device, model: Path, folder: Path, extra: Sequence[str] = ()
+    case: Case, device: Device, model: Path, folder: Path, plugin: str = ""
 ) -> Iterator[Running]:
-    """The scheduler runs ahead of the device, as it does on a GPU, on a CPU too."""
-    watch = Watch(folder, "support.watch:start" if device.on_cuda else "support.overlap:start")
-    flags = (*TENANT, *_of(device), *case.flags, *extra)
+    """The scheduler runs ahead of the device, as it does on a GPU, on a CPU too.
+
+    ``plugin``: what is called in each process instead of what does so.
+    """
+    usual = "support.watch:start" if device.on_cuda else "support.overlap:start"
+    watch = Watch(folder, plugin or usual)
+    flags = (*TENANT, *_of(device), *case.flags)
     env = CHECKS | dict(case.env) | watch.env
     with Server(model, *flags, env=env, start_seconds=START_SECONDS) as server:
         yield Running(case, server, watch)
