@@ -24,7 +24,7 @@ from sglang.srt.tenancy.control.messages import (
 from sglang.srt.tenancy.detect import service
 from sglang.srt.tenancy.errors import error_response
 from sglang.srt.tenancy.grammar import service as grammar_trials
-from sglang.srt.tenancy.http import intake, public_hashes, response_caching
+from sglang.srt.tenancy.http import engine_hooks, public_hashes, response_caching
 from sglang.srt.tenancy.http.live import live, sampler_of
 from sglang.srt.tenancy.http.middleware import TenantMiddleware
 from sglang.srt.tenancy.http.page import PATH as PAGE
@@ -117,7 +117,7 @@ async def stats(request: Request) -> dict[str, Any]:
     """
     client = control_client_of(request.app)
     wanted = Stats(_number(request, "owners", *_OWNERS))
-    process = {"open_requests": TenantMiddleware.open_requests.total, **intake.under_way()}
+    process = {"open_requests": TenantMiddleware.open_requests.total, **engine_hooks.under_way()}
     sampler = sampler_of(request.app)
     watching = {"viewers": sampler.viewers, "samples": sampler.samples}
     replicas = await client.ask(wanted)

@@ -61,9 +61,9 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     from sglang.srt.tenancy.grammar import service as grammar_trials
     from sglang.srt.tenancy.grammar.log import hide_grammars
     from sglang.srt.tenancy.http import (
+        engine_hooks,
         foreign_keys,
         garbage,
-        intake,
         page,
         process_metrics,
         request_paths,
@@ -87,7 +87,7 @@ async def start(app: FastAPI, options: TenantOptions) -> None:
     uvicorn_faults.install(options.tenant_body_timeout)
     manager = get_global_state().tokenizer_manager
     trials = grammar_trials.of_server(manager, options)
-    intake.install(manager, limiter, trials)
+    engine_hooks.install(manager, limiter, trials)
     hide_users()
     hide_grammars()
     hide_messages()
