@@ -15,7 +15,7 @@ from typing import Any
 from colluding import cells, crowds
 from colluding.collusion_figure import draw
 from colluding.collusion_table import as_table, targets
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from report.target import all_met, verdicts
 from tqdm import tqdm
 
@@ -48,4 +48,4 @@ def measure(trials: int, *, everything: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

@@ -22,7 +22,7 @@ from labelled_texts.texts import Text, labelled_texts
 from matplotlib.axes import Axes
 from report.figure import drawn
 from report.machine import SERVING, describe
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from serving.server import RULES, Model, running
 
 from sglang.srt.tenancy.detect.finding import Finding
@@ -165,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -27,7 +27,7 @@ from engine_speed.speed_figure import draw
 from engine_speed.speed_table import as_markdown, as_text
 from engine_speed.speed_targets import targets
 from report.machine import describe
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from report.target import all_met, verdicts
 from server_process import ServerProcess
 from serving.server import Model
@@ -119,4 +119,4 @@ async def _of_engine(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

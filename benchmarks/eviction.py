@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fair_service.workers import Workers
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -63,4 +63,4 @@ def measure(requests: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

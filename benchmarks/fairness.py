@@ -29,7 +29,7 @@ from fair_service.replay import replay_all, steps_of
 from fair_service.scenario_figures import draw_all
 from fair_service.scenarios import SCENARIOS
 from report.machine import describe
-from report.program import options_of
+from report.program import options_of, run
 from report.results import read, write_compact
 from report.target import all_met, verdicts
 from serving.server import Model
@@ -191,4 +191,4 @@ def _keys(path: Path | None) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

@@ -11,7 +11,6 @@ gpu.json, gpu.md and gpu.png into a folder named by the GPU. docs/gpu.md says ho
 from __future__ import annotations
 
 import argparse
-import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from gpu_cells.models import Dummy, fitting, small
 from gpu_cells.plan import PLANS, Plan, cells, settings_of
 from gpu_cells.summary import summary
 from report.machine import describe
-from report.program import RESULTS, options_of
+from report.program import RESULTS, options_of, run
 from report.results import write
 
 CPU_RESULTS = Path("benchmarks/out/gpu")  # not in the repository
@@ -161,12 +160,5 @@ def _report(wanted: Sequence[Cell], store: Store, plan: Plan, name: str) -> dict
     }
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
-    """Whoever lent the machine ends the program: its server must not stay."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _interrupt)
-    raise SystemExit(main())
+    run(main)

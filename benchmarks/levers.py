@@ -23,7 +23,7 @@ from engine_speed.lever_report import HEAD, as_markdown, cells, draw
 from engine_speed.load import Extent, Load, make
 from engine_speed.rounds import in_turns, play
 from report.machine import describe
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from report.table import aligned
 from server_process import ServerProcess
 from serving.client import Client
@@ -114,4 +114,4 @@ async def _compare(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

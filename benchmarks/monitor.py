@@ -27,7 +27,7 @@ from probe_monitor.sweep import (
 from probe_monitor.threshold_figure import draw
 from probe_monitor.threshold_table import as_table
 from probe_monitor.watched_cache import DEFAULT, EPOCH
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from tqdm import tqdm
 
 
@@ -58,4 +58,4 @@ def _measure() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 from report.machine import describe
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from report.target import Target, all_met, verdicts
 from response_cost import others
 from response_cost.measure import AT_ONCE, CONNECTIONS, in_turns, stampede
@@ -142,4 +142,4 @@ def _targets(results: dict[str, Any], stampedes: dict[str, Any]) -> list[Target]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

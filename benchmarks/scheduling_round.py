@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from report.machine import describe
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from report.table import aligned
 from report.target import Target, verdicts
 from round_cost.counting import counting_cost
@@ -105,4 +105,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,17 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from report.machine import describe
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from report.target import all_met, verdicts
 from serving.client import Client
-from serving.server import Mode, Model, running
+from serving.server import Model, running
+from serving.together import together
 from sharing_cost.methods import METHODS
 from sharing_cost.passes import compare
 from sharing_cost.sharing_figure import draw
@@ -34,7 +34,6 @@ from workloads.traces import TraceError, read
 
 SEED = 11
 ADMIN_KEY = "sk-benchmark"
-STARTING = 2  # servers at once; each keeps a core busy
 SETTINGS = (
     *("--max-total-tokens", "24576", "--enable-hierarchical-cache", "--hicache-ratio", "2"),
     *("--admin-api-key", ADMIN_KEY, "--log-level", "warning"),
@@ -95,16 +94,10 @@ def _load(names: list[str], traces: list[str], size: Size) -> dict[str, list[Req
 
 def _measure(load: dict[str, list[Request]], options: argparse.Namespace) -> dict[str, Any]:
     modes = {method.mode.name: method.mode for method in METHODS}
-    model, threads = Model(options.model), options.threads
-    with ExitStack() as servers:
-
-        def start(mode: Mode) -> str:
-            return servers.enter_context(running(model, mode, SETTINGS, threads=threads))
-
-        with ThreadPoolExecutor(STARTING) as starters:
-            started = starters.map(start, modes.values())
-            urls = dict(zip(modes, tqdm(started, desc="servers", disable=None), strict=True))
-        return asyncio.run(_replay_all(urls, load))
+    model = Model(options.model)
+    servers = [running(model, mode, SETTINGS, threads=options.threads) for mode in modes.values()]
+    with together(servers) as urls:
+        return asyncio.run(_replay_all(dict(zip(modes, urls, strict=True)), load))
 
 
 async def _replay_all(urls: dict[str, str], load: dict[str, list[Request]]) -> dict[str, Any]:
@@ -132,4 +125,4 @@ async def _warm_up(clients: dict[str, Client]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

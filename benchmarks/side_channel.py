@@ -29,7 +29,7 @@ from attacks.forgery import write_config
 from attacks.monitor import SOONER
 from attacks.scenario import FULL, QUICK, Effort, Scenario
 from report.machine import describe
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from report.target import Target, all_met, verdicts
 from serving.client import Client
 from serving.completions import CompletionsClient
@@ -182,4 +182,4 @@ async def _warm_up(scenario: Scenario) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

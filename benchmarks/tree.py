@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from report.machine import describe
-from report.program import leave, options_of
+from report.program import leave, options_of, run
 from report.target import verdicts
 from tqdm import tqdm
 
@@ -216,4 +216,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

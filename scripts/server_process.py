@@ -83,6 +83,8 @@ class ServerProcess:
 
     # Tests set one that does not import the engine again.
     start: ClassVar[Starter] = staticmethod(start_interpreter)
+    # Those that somebody waits for, until they are ready.
+    starting: ClassVar[set[ServerProcess]] = set()
 
     def __init__(
         self,
@@ -108,6 +110,13 @@ class ServerProcess:
 
         Raises ServerEnded where the server ends instead, and TimeoutError.
         """
+        self.starting.add(self)
+        try:
+            self._wait_for_health(seconds)
+        finally:
+            self.starting.discard(self)
+
+    def _wait_for_health(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         with httpx.Client(base_url=self.url, timeout=30.0) as http:
             while not _is_healthy(http):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from server_process import ServerProcess
 from serving import server
 from serving.client import Client
 from serving.server import ISOLATED, RULES, SHARED, UPSTREAM, Mode, Model
+from serving.together import together
 
 from engine_speed.engine import (
     HF,
@@ -28,7 +28,6 @@ from engine_speed.hf_process import HfProcess
 from engine_speed.upstream_wheel import unpacked
 
 ADMIN_KEY = "sk-benchmark"
-STARTING = 2  # servers at once; each keeps a core busy
 SETTINGS = (
     *("--max-total-tokens", "24576", "--random-seed", "0"),
     *("--admin-api-key", ADMIN_KEY, "--log-level", "warning"),
@@ -76,13 +75,7 @@ def started(
 ) -> Iterator[dict[str, ServerProcess]]:
     """Name -> server. Raises ServerFailed, and Refusal where upstream's wheel cannot be had."""
     package = unpacked() if any(each.own_wheel for each in contenders) else None
-    with ExitStack() as servers:
-
-        def start(contender: Contender) -> ServerProcess:
-            return servers.enter_context(contender.started(model, threads, package))
-
-        with ThreadPoolExecutor(STARTING) as starters:
-            processes = list(starters.map(start, contenders))
+    with together([each.started(model, threads, package) for each in contenders]) as processes:
         yield {each.name: process for each, process in zip(contenders, processes, strict=True)}
 
 

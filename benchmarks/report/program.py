@@ -1,17 +1,37 @@
-"""What the programs have in common: options, and the end of a run."""
+"""What the programs have in common: options, how they end, and what they leave."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from report.results import write
 
 RESULTS = Path("benchmarks/results")
 STARTED = time.monotonic()
+INTERRUPTED = 130  # exit code, as of a program that Ctrl-C has ended
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a program and exit with its code. SIGTERM ends it as Ctrl-C does: its servers end too."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _interrupt)
+    # A pool ends its processes by SIGTERM, and they have nothing to end.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once: the servers' ends are not to be interrupted
+    raise KeyboardInterrupt
 
 
 def options_of(

@@ -1,0 +1,34 @@
+"""Start servers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeVar
+
+from server_process import ServerProcess
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+AT_ONCE = 2  # each keeps a core busy
+
+
+@contextmanager
+def together(servers: Sequence[AbstractContextManager[T]]) -> Iterator[list[T]]:
+    """Enter the servers' contexts; what they give, in their order.
+
+    Where one fails, or the program is interrupted, those that are starting are not waited for.
+    """
+    with ExitStack() as entered:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            entering = threads.map(entered.enter_context, servers)
+            try:
+                given = list(tqdm(entering, desc="servers", total=len(servers), disable=None))
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                for process in list(ServerProcess.starting):
+                    process.kill()
+                raise
+        yield given
