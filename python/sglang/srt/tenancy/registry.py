@@ -19,7 +19,7 @@ from sglang.srt.tenancy.grammar import scheduler_cache as grammar_cache
 from sglang.srt.tenancy.grammar.log import hide_grammars
 from sglang.srt.tenancy.metrics import scheduler as scheduler_metrics
 from sglang.srt.tenancy.namespace import adopt
-from sglang.srt.tenancy.schedule import faulty_requests, preemption, sessions
+from sglang.srt.tenancy.schedule import faulty_requests, preemption, prompt_room, sessions
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import BasePrefixCache
@@ -82,6 +82,7 @@ if get_radix_cache_factory(BACKEND) is None:
     scheduler_handler.install()
     scheduler_hooks.install()
     faulty_requests.install()
+    prompt_room.install()
     grammar_cache.install()
     preemption.install()
     sessions.install()
