@@ -60,18 +60,17 @@ def _bars(axis: Axes, workloads: Figures, bars: Bars, figure: str) -> None:
 
 
 def _attacked(axis: Axes, model: str, modes: Figures) -> None:
+    colours = {who.name: colour for who, stage, colour, _ in BARS if stage == WARM}
     for number, (mode, found) in enumerate(modes.items()):
         aucs = list(found["auc"].items())
         places = [place + 0.12 * number for place in range(len(aucs))]
         values = [auc["auc"] for _, auc in aucs]
         below = [auc["auc"] - auc["wide_low"] for _, auc in aucs]
         above = [auc["wide_high"] - auc["auc"] for _, auc in aucs]
-        axis.errorbar(places, values, [below, above], fmt="o", capsize=4, label=mode)
+        axis.errorbar(places, values, [below, above], fmt="o", capsize=4, color=colours[mode])
         axis.set_xticks(range(len(aucs)), [f"{length} tokens" for length, _ in aucs])
     axis.axhline(0.5, color="black", lw=0.8)
     axis.set_ylim(0, 1.05)
     axis.margins(x=0.2)
     axis.set_title(f"{model}: hits told from misses by time (AUC; 0.5: nothing)")
     grid(axis, "y")
-    if modes:
-        axis.legend(fontsize=9, loc="lower right")
