@@ -33,11 +33,13 @@ settings.load_profile("tests")
 
 # Files that take longest, the longest first. Begun last, one would run while the other core idles.
 LONGEST = (
-    *("test_container", "test_several_processes", "test_ranks_agree", "test_bench_collusion"),
-    *("test_replicas", "test_bench_engines", "test_response_cache_http", "test_isolation"),
-    *("test_request_intake", "test_monitoring_server", "test_response_streams", "test_fuzz"),
-    *("test_packaging", "test_series", "test_faulty_requests", "test_selective_outputs"),
-    *("test_client_server", "test_preemption_http", "test_response_fuzz", "test_public_prefixes"),
+    *("test_container", "test_fair_replay", "test_ranks_agree", "test_faulty_requests"),
+    *("test_bench_gpu", "test_replicas", "test_bench_engines", "test_response_cache_http"),
+    *("test_request_intake", "test_preemption_http", "test_several_processes"),
+    *("test_selective_outputs", "test_packaging", "test_fuzz", "test_series", "test_gpu_pack"),
+    *("test_bench_collusion", "test_response_streams", "test_fair_schedule", "test_cuda_path"),
+    *("test_response_fuzz", "test_eviction_memory", "test_prompt_room", "test_tree_property"),
+    *("test_torch_cpu", "test_client_server", "test_selective", "test_storage"),
 )
 
 
