@@ -19,7 +19,7 @@ import psutil
 import server_process
 from cases import MALLORY, MORGAN, Case
 from transcript import transcript
-from values import CONTEXT, HER_ID, SECRET
+from values import CONTEXT, HER_ID, PAGE, POOL, SECRET
 
 ALICE, ADMIN = "sk-alice", "sk-admin"
 # Two who ask the same, one of them beside an attack.
@@ -228,13 +228,15 @@ def target(folder: Path) -> Iterator[Target]:
     model, config = folder / "model", folder / "tenants.toml"
     demo_model.make_model(model)
     config.write_text(CONFIG)
-    flags = ["--model-path", str(model), "--served-model-name", "demo", "--max-total-tokens"]
-    flags += ["65536", "--enable-tenant-cache", "--enable-hierarchical-cache", "--enable-metrics"]
+    flags = ["--model-path", str(model), "--served-model-name", "demo"]
+    flags += ["--max-total-tokens", str(POOL), "--page-size", str(PAGE), "--enable-metrics"]
+    flags += ["--enable-tenant-cache", "--enable-hierarchical-cache"]
     flags += ["--tenant-config", str(config), "--admin-api-key", ADMIN, "--enable-cache-report"]
     flags += ["--context-length", str(CONTEXT), "--tenant-response-cache", str(1 << 20)]
     flags += ["--tool-call-parser", "qwen25", "--reasoning-parser", "qwen3"]
     # With it the scheduler ends where slots of the cache are lost, not only when it is idle.
     env = {"OMP_NUM_THREADS": "1", "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1"}
+    env["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
     with server_process.running(flags, env, seconds=START_SECONDS) as (server, log):
         try:
             yield Target(server, log)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import random
 from collections.abc import Callable
+from string import ascii_lowercase
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from cases import MALLORY, MORGAN, NAMED, Case
 from endpoints import ENDPOINTS, FEW, MESSAGES, MODEL, Endpoint
 from features import featured
 from typed import fields_of, object_of, value_of
-from values import HER_ID, NAMES, PROMPT, STRINGS, draw
+from values import HER_ID, NAMES, PAGE, POOL, PROMPT, SECRET, STRINGS, draw
 from wire import respelled, upload
 
 _TYPED = tuple(endpoint for endpoint in ENDPOINTS if endpoint.kind is not None)
@@ -111,6 +112,21 @@ def _batch(random: random.Random) -> Case:
     return _sent(endpoint, body, random)
 
 
+def _filling(random: random.Random) -> Case:
+    """Draw a prompt, or several, that the device just holds, or just does not."""
+    room = POOL // random.choice((1, 1, 1, 2, 3))
+    lengths = [room - random.randrange(-8, 3 * PAGE) for _ in range(random.choice((1, 1, 2, 3)))]
+    body: dict[str, Any] = {"text": [_text(random, length) for length in lengths]}
+    body["sampling_params"] = {"max_new_tokens": random.choice((0, 1, 16, _LONG))}
+    stay = round(random.random() * _LONGEST_STAY, 3) if random.random() < 0.3 else None
+    return Case("/generate", body, leaves=stay)
+
+
+def _text(random: random.Random, length: int) -> str:
+    """Return letters that nobody has asked for; a token is a letter."""
+    return SECRET + "".join(random.choices(ascii_lowercase, k=length - len(SECRET)))
+
+
 def _in_session(random: random.Random) -> Case:
     """Draw a session: opened, appended to out of order, closed or not."""
     opened: dict[str, Any] = {
@@ -200,6 +216,7 @@ _KINDS: tuple[tuple[Callable[[random.Random], Case], int], ...] = (
     (_left, 6),
     (_named, 6),
     (_batch, 7),
+    (_filling, 3),
     (_in_session, 3),
     (_responses, 3),
     (_asked, 4),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-# Of the server that is attacked.
-CONTEXT, VOCABULARY = 2048, 262
+# Of the server that is attacked: a prompt may be longer than what the device holds.
+CONTEXT, POOL, PAGE, VOCABULARY = 8192, 4096, 16, 262
 # The id of a request of the user who is to be left alone.
 HER_ID = "alices"
 
@@ -24,7 +24,8 @@ NUMBERS: tuple[Any, ...] = (
 # Whole numbers of the right kind, at the borders of what a request may ask for.
 BORDERS = (
     *(-2, -1, 0, 1, 1, 2, 3, 4, 8, 129),
-    *(VOCABULARY - 1, VOCABULARY, CONTEXT - 1, CONTEXT, CONTEXT + 1, 2**31 - 1, 2**53, 2**63 - 1),
+    *(VOCABULARY - 1, VOCABULARY, POOL - 1, POOL, POOL + 1, CONTEXT - 1, CONTEXT, CONTEXT + 1),
+    *(2**31 - 1, 2**53, 2**63 - 1),
 )
 FRACTIONS = (-2.0, -1.0, -1e-9, 0.0, 1e-9, 0.5, 1.0, 1.0 + 1e-9, 2.0, 2.1, 100.0, 1e300)
 STRINGS = (
