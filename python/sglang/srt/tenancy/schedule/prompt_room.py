@@ -4,6 +4,8 @@ Upstream admits a request where its prompt, and a page, are less than what is fr
 once only what has more tokens than the pool but six. With pages of more than five tokens a prompt
 in between is never admitted and never refused. And where nothing runs when it is put off, upstream
 takes the device for full until something ends: for ever, also when its client has gone.
+
+sgl-project/sglang#28530; #25126 bounds answers, not prompts; #29249, open, would bound these.
 """
 
 from __future__ import annotations
