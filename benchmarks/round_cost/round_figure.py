@@ -41,7 +41,7 @@ def _times(axis: Axes, runs: list[dict[str, Any]]) -> None:
         colour, style = _STYLES[policy]
         values = [run["policies"][policy]["us"] / 1000 for run in runs]
         axis.loglog(waiting, values, style, color=colour, marker="o", markersize=4, label=policy)
-    axis.set_ylim(0.02, 500)
+    axis.set_ylim(0.02, 2_000)
     axis.yaxis.set_major_formatter(PLAIN)
     _sizes(axis, waiting)
 
@@ -74,7 +74,7 @@ def _ratios(axis: Axes, runs: list[dict[str, Any]], asked: float) -> None:
     )
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_ylim(0.8, 16)
+    axis.set_ylim(0.6, 16)
     axis.set_yticks([1, asked, 2, 5, 10])
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(PLAIN)
