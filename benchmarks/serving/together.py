@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
@@ -23,12 +23,14 @@ def together(servers: Sequence[AbstractContextManager[T]]) -> Iterator[list[T]]:
     """
     with ExitStack() as entered:
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            entering = threads.map(entered.enter_context, servers)
+            entering = [threads.submit(entered.enter_context, server) for server in servers]
+            ready = tqdm(as_completed(entering), desc="servers", total=len(servers), disable=None)
             try:
-                given = list(tqdm(entering, desc="servers", total=len(servers), disable=None))
+                for each in ready:
+                    each.result()
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 for process in list(ServerProcess.starting):
                     process.kill()
                 raise
-        yield given
+        yield [each.result() for each in entering]

@@ -96,7 +96,7 @@ def check_ranks(on: Running) -> None:
 def test_wrong_pages_loaded_back_are_seen(
     device: Device, judges: Judges, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Or all of the above would prove little on this device."""
+    """Or nothing below would prove much on this device."""
     case = next(case for case in CASES if not case.lacks(device) and case.page == PAGE)
     judge = judges.of(case)
     with running(case, device, models[DEMO], tmp_path, "support.gpu.spoil:start") as on:
